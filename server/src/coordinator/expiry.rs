@@ -1,0 +1,165 @@
+//! The leader's timers: sessions not heard of for a timeout, TTL and container nodes.
+//!
+//! Timers run on the leader's monotonic clock and only ever *propose*: a session ends, a node goes,
+//! only when the command has applied, and apply re-checks what was judged. A new leader starts all
+//! timers anew once it has confirmed its leadership, so no leader change ends a session early.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_core::command::{CloseReason, Operation};
+use quorate_core::id::{AttachEpoch, SessionId, Zxid};
+use quorate_core::state::Expirable;
+use tokio::time::{Instant, sleep};
+
+use super::Coordinator;
+use crate::replica::SessionTouches;
+
+/// Sessions are looked at this often: an expiry is at most this late.
+const SESSION_TICK: Duration = Duration::from_millis(200);
+/// TTL nodes are looked at this often.
+const TTL_TICK: Duration = Duration::from_secs(1);
+/// Containers are looked at this often.
+const CONTAINER_TICK: Duration = Duration::from_secs(60);
+/// A container that never had a child goes after this.
+const CONTAINER_UNUSED: Duration = Duration::from_secs(300);
+/// Nodes removed in one look.
+const NODES_A_LOOK: usize = 10_000;
+
+/// When each session will have been silent for its timeout. Meaningful on the leader only.
+#[derive(Debug, Default)]
+pub struct Deadlines {
+    heard: Mutex<BTreeMap<SessionId, (AttachEpoch, Instant)>>,
+}
+
+impl SessionTouches for Deadlines {
+    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]) {
+        let now = Instant::now();
+        let mut heard = self.lock();
+        for (session, epoch) in sessions {
+            // Only a session that is already counted: others start with a full timeout anyway.
+            if let Some(entry) = heard.get_mut(session)
+                && entry.0 <= *epoch
+            {
+                *entry = (*epoch, now);
+            }
+        }
+    }
+}
+
+impl Deadlines {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, (AttachEpoch, Instant)>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A TTL or container node as the leader first saw it in this shape.
+struct Seen {
+    shape: (Zxid, Zxid, Zxid),
+    since: Instant,
+}
+
+impl Coordinator {
+    /// Runs the timers while this member leads, for as long as it lives.
+    pub async fn run_expiry(self) {
+        let leadership = self.shared.replica.leadership();
+        let mut term_served = None;
+        let mut nodes: BTreeMap<String, Seen> = BTreeMap::new();
+        let (mut ttl_next, mut container_next) = (Instant::now(), Instant::now());
+        loop {
+            sleep(SESSION_TICK).await;
+            let current = *leadership.borrow();
+            if current.leader != Some(self.shared.member) {
+                term_served = None;
+                continue;
+            }
+            if term_served != Some(current.term) {
+                // A barrier of our own term: from here on every answered heartbeat comes to us.
+                if self.shared.replica.read_barrier().await.is_err() {
+                    continue;
+                }
+                term_served = Some(current.term);
+                self.shared.deadlines.lock().clear();
+                nodes.clear();
+            }
+            self.expire_sessions();
+            let now = Instant::now();
+            if now >= ttl_next {
+                ttl_next = now + TTL_TICK;
+                let with_containers = now >= container_next;
+                if with_containers {
+                    container_next = now + CONTAINER_TICK;
+                }
+                self.expire_nodes(&mut nodes, with_containers);
+            }
+        }
+    }
+
+    fn expire_sessions(&self) {
+        let now = Instant::now();
+        let sessions: Vec<_> = self.shared.local.with_state(|state| state.sessions().collect());
+        let mut due = Vec::new();
+        {
+            let mut heard = self.shared.deadlines.lock();
+            let mut still = BTreeMap::new();
+            for session in sessions {
+                let entry = match heard.get(&session.session) {
+                    Some((epoch, since)) if *epoch >= session.epoch => (*epoch, *since),
+                    _ => (session.epoch, now),
+                };
+                let timeout = Duration::from_millis(u64::from(session.timeout_ms));
+                if now.duration_since(entry.1) > timeout {
+                    due.push((session.session, entry.0));
+                }
+                still.insert(session.session, entry);
+            }
+            *heard = still;
+        }
+        for (session, epoch) in due {
+            tracing::info!(%session, "session was silent for its timeout; ending it");
+            let reason = CloseReason::Expired { epoch };
+            if self.propose_for_house(Operation::CloseSession { session, reason }).is_err() {
+                return; // overloaded: the next tick tries again
+            }
+        }
+    }
+
+    fn expire_nodes(&self, nodes: &mut BTreeMap<String, Seen>, with_containers: bool) {
+        let now = Instant::now();
+        let candidates: Vec<_> = self.shared.local.with_state(|state| state.expirable_nodes().collect());
+        let mut still = BTreeMap::new();
+        let mut removed = 0;
+        for node in candidates {
+            let shape = (node.czxid, node.mzxid, node.pzxid);
+            let since = match nodes.get(&node.path) {
+                Some(seen) if seen.shape == shape => seen.since,
+                _ => now,
+            };
+            let is_due = node.childless
+                && match node.kind {
+                    Expirable::Ttl { ttl_ms } => {
+                        now.duration_since(since) > Duration::from_millis(ttl_ms.max(0) as u64)
+                    }
+                    Expirable::Container { ever_used: true } => with_containers,
+                    Expirable::Container { ever_used: false } => {
+                        with_containers && now.duration_since(since) > CONTAINER_UNUSED
+                    }
+                };
+            if is_due && removed < NODES_A_LOOK {
+                removed += 1;
+                let operation = Operation::ExpireNode {
+                    path: node.path.clone(),
+                    czxid: node.czxid,
+                    mzxid: node.mzxid,
+                    pzxid: node.pzxid,
+                };
+                if self.propose_for_house(operation).is_err() {
+                    removed = NODES_A_LOOK;
+                }
+            }
+            still.insert(node.path, Seen { shape, since });
+        }
+        *nodes = still;
+    }
+}

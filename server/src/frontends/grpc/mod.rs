@@ -1,0 +1,108 @@
+//! The gRPC door: quorate.v1's services, health and reflection, on the client port.
+//!
+//! - [`session`]: the main road, a stream a client;
+//! - [`znodes`]: the same operations as single calls;
+//! - [`leases`], [`locks`], [`elections`]: locks and leaderships for callers without a stream;
+//! - [`cluster`]: members, digests, snapshots, sessions.
+//!
+//! Next room: coordinator/.
+
+pub mod caller;
+pub mod cluster;
+pub mod elections;
+pub mod leases;
+pub mod locks;
+pub mod observe;
+pub mod session;
+pub mod znodes;
+
+use std::time::Duration;
+
+use quorate_proto::quorate::peer::v1::peer_server::PeerServer;
+use quorate_proto::v1;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use self::caller::Callers;
+use crate::config::SecretDigest;
+use crate::coordinator::Coordinator;
+use crate::replica::peer_listener::PeerListener;
+
+/// The largest message taken from a client: a request at its limit, with room for its frame.
+const MESSAGE_BYTES_MAX: usize = 72 << 20;
+/// A silent connection is probed this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Streams that one connection may have open.
+const STREAMS_MAX: u32 = 4096;
+
+/// Serves clients until the future is dropped.
+pub async fn serve(listener: TcpListener, coordinator: Coordinator, super_digest: Option<SecretDigest>) {
+    let callers = Callers::new(coordinator, super_digest);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<v1::session_server::SessionServer<session::SessionDoor>>().await;
+    health.set_serving::<v1::znodes_server::ZnodesServer<znodes::ZnodesDoor>>().await;
+    health.set_serving::<v1::locks_server::LocksServer<locks::LocksDoor>>().await;
+    health.set_serving::<v1::elections_server::ElectionsServer<elections::ElectionsDoor>>().await;
+    health.set_serving::<v1::cluster_server::ClusterServer<cluster::ClusterDoor>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(quorate_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (reflection_v1, reflection_v1alpha) = match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => (v1, v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "the services' descriptors are broken; the gRPC door stays closed");
+            return;
+        }
+    };
+    let served = server()
+        .add_service(limited!(v1::session_server::SessionServer, session::SessionDoor::new(callers.clone())))
+        .add_service(limited!(v1::znodes_server::ZnodesServer, znodes::ZnodesDoor::new(callers.clone())))
+        .add_service(limited!(v1::locks_server::LocksServer, locks::LocksDoor::new(callers.clone())))
+        .add_service(limited!(
+            v1::elections_server::ElectionsServer,
+            elections::ElectionsDoor::new(callers.clone())
+        ))
+        .add_service(limited!(v1::cluster_server::ClusterServer, cluster::ClusterDoor::new(callers)))
+        .add_service(health_service)
+        .add_service(reflection_v1)
+        .add_service(reflection_v1alpha)
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the gRPC door has closed");
+    }
+}
+
+/// Serves other members until the future is dropped.
+pub async fn serve_peers(listener: TcpListener, service: PeerServer<PeerListener>) {
+    let served = server()
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(16 << 20)
+        .add_service(service)
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the peer door has closed");
+    }
+}
+
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+}
+
+/// A service with the door's message limit.
+macro_rules! limited {
+    ($server:path, $door:expr) => {{
+        use $server as Service;
+        Service::new($door).max_decoding_message_size($crate::frontends::grpc::MESSAGE_BYTES_MAX)
+    }};
+}
+use limited;

@@ -1,0 +1,147 @@
+//! A member's birth and its cluster's founding, on disk: `<data-dir>/founding`.
+//!
+//! Written when an empty directory is first used (phase founding), and again when the member may
+//! take part. Text, so that an operator can read it; its last line is a checksum of the others.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::founding::Birth;
+
+const NAME: &str = "founding";
+const FORMAT: &str = "quorate founding 1";
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BirthRecord {
+    /// This disk's birth.
+    pub birth: Birth,
+    /// The founders' births; empty until this member may take part.
+    pub births: BTreeMap<u64, Birth>,
+    /// Whether this member may take part.
+    pub is_member: bool,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BirthFileError {
+    /// The disk refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what was written.
+    #[error(
+        "{path}: line {line} is damaged. The file says whether this disk may vote; restore the directory from \
+         a copy made while the member was stopped, or replace the member (quorate cluster replace)"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The first line that is wrong.
+        line: usize,
+    },
+}
+
+/// Reads the file; `None` if there is none.
+pub fn read(directory: &Path) -> Result<Option<BirthRecord>, BirthFileError> {
+    let path = directory.join(NAME);
+    match fs::read_to_string(&path) {
+        Ok(text) => parse(&text).map(Some).map_err(|line| BirthFileError::Damaged { path, line }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(BirthFileError::Io { path, source }),
+    }
+}
+
+/// Writes the file: whole and durable, or not at all.
+pub fn write(directory: &Path, record: &BirthRecord) -> Result<(), BirthFileError> {
+    let path = directory.join(NAME);
+    let temporary = directory.join(format!("{NAME}.new"));
+    let written = fs::create_dir_all(directory).and_then(|()| {
+        let mut file = File::create(&temporary)?;
+        file.write_all(show(record).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(directory)?.sync_all()
+    });
+    written.map_err(|source| BirthFileError::Io { path, source })
+}
+
+fn show(record: &BirthRecord) -> String {
+    let mut text = format!("{FORMAT}\nmember {}\nbirth {:032x}\n", record.is_member, record.birth);
+    for (member, birth) in &record.births {
+        text.push_str(&format!("founder {member} {birth:032x}\n"));
+    }
+    let sum = crc32fast::hash(text.as_bytes());
+    text.push_str(&format!("sum {sum:08x}\n"));
+    text
+}
+
+/// The record, or the number of the first line that is wrong.
+fn parse(text: &str) -> Result<BirthRecord, usize> {
+    let lines = text.lines().count();
+    let (body, sum) = text.trim_end_matches('\n').rsplit_once('\n').ok_or(1_usize)?;
+    let body = &text[..body.len() + 1];
+    let expected = sum.strip_prefix("sum ").and_then(|sum| u32::from_str_radix(sum, 16).ok());
+    if expected != Some(crc32fast::hash(body.as_bytes())) {
+        return Err(lines);
+    }
+    let mut record = BirthRecord { birth: 0, births: BTreeMap::new(), is_member: false };
+    for (index, line) in body.lines().enumerate() {
+        let mut words = line.split(' ');
+        let parsed = match (words.next(), index) {
+            (_, 0) => (line == FORMAT).then_some(()),
+            (Some("member"), _) => {
+                words.next().and_then(|word| word.parse().ok()).map(|is_member| record.is_member = is_member)
+            }
+            (Some("birth"), _) => words
+                .next()
+                .and_then(|word| Birth::from_str_radix(word, 16).ok())
+                .map(|birth| record.birth = birth),
+            (Some("founder"), _) => {
+                let member = words.next().and_then(|word| word.parse().ok());
+                let birth = words.next().and_then(|word| Birth::from_str_radix(word, 16).ok());
+                member.zip(birth).map(|(member, birth)| {
+                    record.births.insert(member, birth);
+                })
+            }
+            _ => None,
+        };
+        parsed.ok_or(index + 1)?;
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> BirthRecord {
+        BirthRecord { birth: 7, births: BTreeMap::from([(1, 7), (2, u128::MAX)]), is_member: true }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        assert_eq!(parse(&show(&record())), Ok(record()));
+    }
+
+    #[test]
+    fn every_damaged_byte_is_noticed() {
+        let text = show(&record());
+        for index in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[index] ^= 1;
+            if let Ok(damaged) = String::from_utf8(bytes) {
+                assert!(parse(&damaged).is_err(), "byte {index}: {damaged}");
+            }
+        }
+        for length in 0..text.len() - 1 {
+            assert!(parse(&text[..length]).is_err(), "cut to {length}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! One sled directory: blocks of records under one tree, and how they get onto the disk for sure.
+//!
+//! ```text
+//! key 0x00 'm'     the checkpoint's meta
+//! key 0x00 'r'     a redo: run count (4), then the meta that its runs lead to
+//! other keys       blocks (see blocks.rs); the core's record keys start at 0x01
+//! ```
+//!
+//! sled's flush does not reach the disk's platters on Linux (it stops at `sync_file_range`), so
+//! every commit ends with an fdatasync of its file by ourselves. Values are small and segments
+//! large, so that sled never moves a page out into a blob file, which it would not sync either;
+//! should there be one nonetheless, it is synced too.
+
+use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::blocks::{self, BlockWrite};
+use super::error::CheckpointError;
+use super::meta::{self, CheckpointMeta, MetaError};
+use super::record_file::PieceError;
+
+/// sled's page cache: pages are only needed while a checkpoint is written or loaded.
+const CACHE: u64 = 16 << 20;
+/// A page holds at most 16 blocks of at most some 64 KiB; a quarter of a segment must hold a page.
+const SEGMENT: usize = 8 << 20;
+
+/// The threads of a sled that was closed a moment ago may hold its lock a little longer.
+const LOCK_TRIES: u32 = 200;
+const LOCK_WAIT: Duration = Duration::from_millis(25);
+
+const META: &[u8] = &[0, b'm'];
+const REDO: &[u8] = &[0, b'r'];
+/// Everything above this key is a block.
+const BELOW_BLOCKS: &[u8] = &[0, 0xff, 0xff];
+
+/// A sled directory, open.
+pub struct Database {
+    path: PathBuf,
+    tree: sled::Db,
+}
+
+/// A block and its key.
+pub type Block = (sled::IVec, sled::IVec);
+
+impl Database {
+    /// Opens a directory, or makes it.
+    pub fn open(path: &Path) -> Result<Database, CheckpointError> {
+        let config = sled::Config::new().path(path).cache_capacity(CACHE).segment_size(SEGMENT);
+        for _ in 0..LOCK_TRIES {
+            match guarded(path, || config.open())? {
+                Ok(tree) => return Ok(Database { path: path.to_path_buf(), tree }),
+                Err(error) if !is_locked(&error) => return Err(sled_error(path, error)),
+                Err(_) => std::thread::sleep(LOCK_WAIT),
+            }
+        }
+        let source = io::Error::new(io::ErrorKind::WouldBlock, "another process has it open");
+        Err(CheckpointError::io("open", path)(source))
+    }
+
+    /// Whether a directory holds what sled left there. Opening one without would begin an empty one.
+    pub fn exists(path: &Path) -> bool {
+        let length = |name| std::fs::metadata(path.join(name)).map_or(0, |metadata| metadata.len());
+        length("db") > 0 && length("conf") > 0
+    }
+
+    /// The checkpoint's meta.
+    pub fn meta(&self) -> Result<Option<CheckpointMeta>, CheckpointError> {
+        self.get(META)?.map(|bytes| self.decode_meta(&bytes)).transpose()
+    }
+
+    /// The redo that was decided but not completed: how many runs, leading where.
+    pub fn redo(&self) -> Result<Option<(u32, CheckpointMeta)>, CheckpointError> {
+        let Some(bytes) = self.get(REDO)? else { return Ok(None) };
+        let Some((count, meta)) = bytes.split_first_chunk::<4>() else {
+            return Err(self.damaged("the redo record is cut short"));
+        };
+        Ok(Some((u32::from_le_bytes(*count), self.decode_meta(meta)?)))
+    }
+
+    /// Decides a redo, durably.
+    pub fn begin_redo(&self, runs: u32, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        let mut bytes = runs.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&meta.encode());
+        self.run(|tree| tree.insert(REDO, bytes).map(drop))?;
+        self.sync()
+    }
+
+    /// Completes a redo, durably.
+    pub fn end_redo(&self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        // The blocks must be there before the record that says how to make them goes.
+        self.sync()?;
+        let mut batch = sled::Batch::default();
+        batch.insert(META, meta.encode());
+        batch.remove(REDO);
+        self.run(|tree| tree.apply_batch(batch))?;
+        self.sync()
+    }
+
+    /// Makes blocks and meta visible in one step, durably.
+    pub fn commit(&self, writes: Vec<BlockWrite>, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        let mut batch = batch_of(writes);
+        batch.insert(META, meta.encode());
+        self.run(|tree| tree.apply_batch(batch))?;
+        self.sync()
+    }
+
+    /// Writes one block; not durable, and not in one step with anything else.
+    pub fn write(&self, write: BlockWrite) -> Result<(), CheckpointError> {
+        self.run(|tree| match write.value {
+            Some(value) => tree.insert(write.key, value).map(drop),
+            None => tree.remove(write.key).map(drop),
+        })
+    }
+
+    /// Writes blocks in one step; not durable. A block that is split must never be seen half: what
+    /// moved to the new block would be in neither, and a redo brings back changes only.
+    pub fn write_together(&self, writes: Vec<BlockWrite>) -> Result<(), CheckpointError> {
+        self.run(|tree| tree.apply_batch(batch_of(writes)))
+    }
+
+    /// The block that a record with this key is in, if there is one: the last at or below it.
+    pub fn block_for(&self, key: &[u8]) -> Result<Option<Block>, CheckpointError> {
+        // The smallest key above `key`.
+        let mut above = key.to_vec();
+        above.push(0);
+        let found = self.run(|tree| tree.get_lt(&above))?;
+        Ok(found.filter(|(key, _)| &key[..] > BELOW_BLOCKS))
+    }
+
+    /// The first block above a key.
+    pub fn block_above(&self, key: &[u8]) -> Result<Option<Block>, CheckpointError> {
+        // One look-up a block rather than an iterator: sled's cache notices only look-ups, and
+        // lets go of pages only when it has noticed enough of them.
+        self.run(|tree| tree.get_gt(key))
+    }
+
+    /// The first block of all.
+    pub fn first_block(&self) -> Result<Option<Block>, CheckpointError> {
+        self.block_above(BELOW_BLOCKS)
+    }
+
+    /// Says what is wrong with a block.
+    pub fn block_error(&self, error: PieceError) -> CheckpointError {
+        match error {
+            PieceError::Damaged(what) => self.damaged(what),
+            PieceError::Version(version) => self.damaged(format!("a block of format {version}")),
+        }
+    }
+
+    /// The records of a block, in order.
+    pub fn open_block<'a>(
+        &self,
+        block: &'a Block,
+    ) -> Result<impl Iterator<Item = blocks::RecordResult<'a>>, CheckpointError> {
+        blocks::open(&block.0, &block.1).map_err(|error| self.block_error(error))
+    }
+
+    /// An error that names this directory.
+    pub fn damaged(&self, what: impl Into<String>) -> CheckpointError {
+        CheckpointError::damaged(&self.path, what)
+    }
+
+    /// Makes everything written so far durable, the disk's own cache included.
+    pub fn sync(&self) -> Result<(), CheckpointError> {
+        self.run(|tree| tree.flush().map(drop))?;
+        self.sync_blobs()?;
+        let file = self.path.join("db");
+        File::open(&file).and_then(|db| db.sync_data()).map_err(CheckpointError::io("sync", &file))?;
+        sync_directory(&self.path)
+    }
+
+    fn sync_blobs(&self) -> Result<(), CheckpointError> {
+        let directory = self.path.join("blobs");
+        let names = match std::fs::read_dir(&directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(CheckpointError::io("list", &directory)(error)),
+        };
+        let mut any = false;
+        for entry in names {
+            let path = entry.map_err(CheckpointError::io("list", &directory))?.path();
+            match File::open(&path).and_then(|blob| blob.sync_all()) {
+                Ok(()) => any = true,
+                // sled removes blobs in the background.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(CheckpointError::io("sync", &path)(error)),
+            }
+        }
+        if any { sync_directory(&directory) } else { Ok(()) }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, CheckpointError> {
+        self.run(|tree| tree.get(key))
+    }
+
+    fn decode_meta(&self, bytes: &[u8]) -> Result<CheckpointMeta, CheckpointError> {
+        CheckpointMeta::decode(bytes).map_err(|error| match error {
+            MetaError::Damaged(what) => self.damaged(format!("its description is not whole: {what}")),
+            MetaError::Version(version) => {
+                CheckpointError::UnknownFormat { path: self.path.clone(), version, known: meta::VERSION }
+            }
+        })
+    }
+
+    fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, CheckpointError> {
+        guarded(&self.path, || work(&self.tree))?.map_err(|error| sled_error(&self.path, error))
+    }
+}
+
+fn batch_of(writes: Vec<BlockWrite>) -> sled::Batch {
+    let mut batch = sled::Batch::default();
+    for write in writes {
+        match write.value {
+            Some(value) => batch.insert(write.key, value),
+            None => batch.remove(write.key),
+        }
+    }
+    batch
+}
+
+/// sled asserts where it meets some kinds of damage. Where panics unwind, that becomes an error
+/// like any other; where they abort, the member stops, which is as safe but says less.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, CheckpointError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic_text(panic.as_ref());
+        CheckpointError::damaged(path, format!("the store gave up on it: {text}"))
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
+}
+
+/// sled words this one itself.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(source) if source.to_string().contains("could not acquire lock"))
+}
+
+fn sled_error(path: &Path, error: sled::Error) -> CheckpointError {
+    match error {
+        // What sled finds malformed it reports as an I/O error without the system's code.
+        sled::Error::Io(source) if source.raw_os_error().is_some() => {
+            CheckpointError::io("use", path)(source)
+        }
+        other => CheckpointError::damaged(path, other.to_string()),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(CheckpointError::io("sync", path))
+}

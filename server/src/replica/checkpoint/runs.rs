@@ -1,0 +1,217 @@
+//! The changes of a checkpoint too large to be one batch: sorted runs in files, merged as they are
+//! applied.
+//!
+//! The state gives its changed records in no particular order, and the stored blocks want them
+//! sorted, or each block would be rewritten again and again. So what gathers in memory is sorted
+//! and written to a run file at intervals; when all is there, the runs are merged like the files of
+//! an external sort. Being durable they are also the redo log: once the store says that they are
+//! complete, the checkpoint is decided, and a crash while they are applied only means to apply
+//! them again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_core::record::RecordWrite;
+
+use super::error::CheckpointError;
+use super::record_file::{self, CHUNK_HEADER, ChunkWriter, HEADER, Kind, Piece, PieceError, PieceReader};
+use crate::replica::files::{self, DiskFiles, File, Files};
+
+/// A run's chunks are small, since a merge holds one of every run.
+const CHUNK: usize = 64 << 10;
+
+/// The name of a run file.
+pub fn file_name(number: u32) -> String {
+    format!("checkpoint-run-{number:04}.qrun")
+}
+
+/// Writes sorted changes, durably; the directory is synced by the caller, once for all runs.
+pub fn write(directory: &Path, number: u32, changes: &[RecordWrite]) -> Result<(), CheckpointError> {
+    let path = directory.join(file_name(number));
+    match DiskFiles.remove(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(CheckpointError::io("remove", &path)(error));
+        }
+        _ => {}
+    }
+    let file = DiskFiles.create(&path).map_err(CheckpointError::io("create", &path))?;
+    let mut offset = 0;
+    let mut put = |bytes: &[u8]| {
+        file.write_at(offset, bytes).map_err(CheckpointError::io("write", &path))?;
+        offset += bytes.len() as u64;
+        Ok::<(), CheckpointError>(())
+    };
+    put(&record_file::encode_header(Kind::Run, &number.to_le_bytes()))?;
+    let mut writer = ChunkWriter::new(CHUNK);
+    for change in changes {
+        if let Some(chunk) = writer.push(&change.key, change.value.as_deref()) {
+            put(&chunk)?;
+        }
+    }
+    let (last, footer) = writer.finish();
+    put(&last.unwrap_or_default())?;
+    put(&footer)?;
+    file.sync().map_err(CheckpointError::io("sync", &path))
+}
+
+/// Removes whatever run files there are.
+pub fn remove_all(directory: &Path) -> Result<(), CheckpointError> {
+    let names = DiskFiles.list(directory).map_err(CheckpointError::io("list", directory))?;
+    for name in names.iter().filter(|name| name.ends_with(".qrun")) {
+        let path = directory.join(name);
+        DiskFiles.remove(&path).map_err(CheckpointError::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// One run, read from front to back.
+struct Run {
+    number: u32,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    offset: u64,
+    reader: PieceReader,
+    chunk: Bytes,
+    position: usize,
+    next: Option<RecordWrite>,
+}
+
+impl Run {
+    fn open(directory: &Path, number: u32) -> Result<Run, CheckpointError> {
+        let path = directory.join(file_name(number));
+        let file = DiskFiles.open(&path).map_err(CheckpointError::io("open", &path))?;
+        let read = |length| {
+            files::read_exactly(file.as_ref(), 0, length).map_err(CheckpointError::io("read", &path))
+        };
+        let damage = |error| piece_error(&path, 0, error);
+        let length = HEADER + record_file::meta_length(&read(HEADER)?).map_err(damage)?;
+        let header = read(length)?;
+        let meta = record_file::decode_header(&header, Kind::Run).map_err(damage)?;
+        if meta != number.to_le_bytes() {
+            return Err(CheckpointError::damaged_file(&path, 0, "it is another run"));
+        }
+        let mut run = Run {
+            number,
+            path,
+            file,
+            offset: length as u64,
+            reader: PieceReader::default(),
+            chunk: Bytes::new(),
+            position: 0,
+            next: None,
+        };
+        run.advance()?;
+        Ok(run)
+    }
+
+    /// Moves `next` to the next change, `None` behind the last.
+    fn advance(&mut self) -> Result<(), CheckpointError> {
+        while self.position >= self.chunk.len() {
+            if self.reader.is_done() {
+                self.next = None;
+                return Ok(());
+            }
+            self.read_piece()?;
+        }
+        let damage = |error| piece_error(&self.path, self.offset, error);
+        let record = record_file::records(&self.chunk[self.position..]).next();
+        let (key, value) = record.expect("bytes are left").map_err(damage)?;
+        self.position += 5 + key.len() + value.map_or(0, <[u8]>::len);
+        let value = value.map(|value| self.chunk.slice_ref(value));
+        self.next = Some(RecordWrite { key: self.chunk.slice_ref(key), value });
+        Ok(())
+    }
+
+    fn read_piece(&mut self) -> Result<(), CheckpointError> {
+        let damage = |error| piece_error(&self.path, self.offset, error);
+        let mut start = [0; CHUNK_HEADER];
+        let read =
+            self.file.read_at(self.offset, &mut start).map_err(CheckpointError::io("read", &self.path))?;
+        let length = PieceReader::piece_length(&start[..read]).map_err(damage)?;
+        let bytes = files::read_exactly(self.file.as_ref(), self.offset, length)
+            .map_err(CheckpointError::io("read", &self.path))?;
+        let piece = self.reader.accept(bytes.into()).map_err(damage)?;
+        self.offset += length as u64;
+        self.position = 0;
+        self.chunk = match piece {
+            Piece::Chunk(body) => body,
+            Piece::Footer => Bytes::new(),
+        };
+        Ok(())
+    }
+}
+
+/// All runs as one sorted sequence. Of several changes to a key the latest counts.
+pub struct Merge {
+    runs: Vec<Run>,
+}
+
+impl Merge {
+    /// Opens runs 0 to `count`.
+    pub fn open(directory: &Path, count: u32) -> Result<Merge, CheckpointError> {
+        let runs = (0..count).map(|number| Run::open(directory, number)).collect::<Result<_, _>>()?;
+        Ok(Merge { runs })
+    }
+
+    /// The next change's key.
+    pub fn peek(&self) -> Option<&Bytes> {
+        self.runs.iter().filter_map(|run| Some(&run.next.as_ref()?.key)).min()
+    }
+
+    /// The next change.
+    pub fn next(&mut self) -> Result<Option<RecordWrite>, CheckpointError> {
+        let Some(key) = self.peek().cloned() else { return Ok(None) };
+        let mut latest: Option<(u32, RecordWrite)> = None;
+        for run in &mut self.runs {
+            if run.next.as_ref().is_some_and(|change| change.key == key) {
+                let change = run.next.take().expect("just looked at");
+                run.advance()?;
+                if latest.as_ref().is_none_or(|(number, _)| run.number > *number) {
+                    latest = Some((run.number, change));
+                }
+            }
+        }
+        Ok(latest.map(|(_, change)| change))
+    }
+}
+
+pub(crate) fn piece_error(path: &Path, offset: u64, error: PieceError) -> CheckpointError {
+    match error {
+        PieceError::Damaged(what) => CheckpointError::damaged_file(path, offset, what),
+        PieceError::Version(version) => {
+            CheckpointError::UnknownFormat { path: path.to_path_buf(), version, known: record_file::VERSION }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_of(key: u8, value: Option<u8>) -> RecordWrite {
+        RecordWrite { key: vec![key].into(), value: value.map(|value| vec![value].into()) }
+    }
+
+    #[test]
+    fn a_merge_is_sorted_and_the_latest_change_of_a_key_counts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let runs = [
+            vec![write_of(1, Some(1)), write_of(3, Some(1)), write_of(9, Some(1))],
+            vec![write_of(2, Some(2)), write_of(3, None)],
+            vec![],
+        ];
+        for (number, changes) in runs.iter().enumerate() {
+            write(directory.path(), number as u32, changes).expect("written");
+        }
+        let mut merge = Merge::open(directory.path(), 3).expect("whole");
+        let mut merged = Vec::new();
+        while let Some(change) = merge.next().expect("whole") {
+            merged.push(change);
+        }
+        let expected = [write_of(1, Some(1)), write_of(2, Some(2)), write_of(3, None), write_of(9, Some(1))];
+        assert_eq!(merged, expected);
+        remove_all(directory.path()).expect("removed");
+        assert!(Merge::open(directory.path(), 1).is_err());
+    }
+}

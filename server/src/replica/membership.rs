@@ -1,0 +1,277 @@
+//! Membership: adding, promoting, removing members and moving the leadership.
+//!
+//! One change at a time, each a log entry of Raft's own. A change asked of a follower is carried to
+//! the leader. Ids are never reused: adding one that was removed is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use quorate_core::error::{Error, ErrorKind};
+use quorate_core::id::MemberId;
+use quorate_core::reply::ReadResult;
+use quorate_core::request::ReadRequest;
+use serde::{Deserialize, Serialize};
+
+use super::peers::{PeerRequest, PeerResponse};
+use super::types::{MemberAddress, StoredMembership};
+use super::{Inner, Replica};
+
+/// A learner may be promoted when it lags by no more than this many entries.
+const PROMOTE_LAG_MAX: u64 = 1_000;
+/// How long a promotion waits for its learner to catch up.
+const CATCH_UP: Duration = Duration::from_secs(120);
+/// How long a forwarded change may take.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Where the leader publishes the membership.
+pub const PUBLISHED: &str = "/zookeeper/config";
+
+/// The ids that a published membership says were ever used.
+pub fn used_ids(published: &str) -> BTreeSet<u64> {
+    let line = published.lines().find_map(|line| line.strip_prefix("used="));
+    line.unwrap_or_default().split(',').filter_map(|id| id.parse().ok()).collect()
+}
+
+/// A change of the membership.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum MembershipChange {
+    // The order is part of the wire format: append only.
+    /// Add a member that receives everything and votes on nothing.
+    AddLearner {
+        /// Its id: never used before.
+        member: u64,
+        /// Where it is reached.
+        address: MemberAddress,
+    },
+    /// Make a learner a voter, once it has caught up.
+    Promote {
+        /// The learner.
+        member: u64,
+    },
+    /// Remove a voter or learner.
+    Remove {
+        /// The member.
+        member: u64,
+    },
+    /// Replace a lost disk: remove `lost`, add `member` and promote it.
+    Replace {
+        /// The member whose disk is lost.
+        lost: u64,
+        /// The new member's id.
+        member: u64,
+        /// Where it is reached.
+        address: MemberAddress,
+    },
+    /// Move the leadership to this voter.
+    Transfer {
+        /// The voter.
+        to: u64,
+    },
+}
+
+/// One member as the membership has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: MemberId,
+    /// Where it is reached.
+    pub address: MemberAddress,
+    /// Whether it votes.
+    pub is_voter: bool,
+}
+
+impl Replica {
+    /// The members, in id order.
+    pub fn members(&self) -> Vec<Member> {
+        let stored = self.inner.membership();
+        let voters: BTreeSet<u64> = stored.membership().voter_ids().collect();
+        stored
+            .membership()
+            .nodes()
+            .map(|(id, address)| Member {
+                id: MemberId(*id),
+                address: address.clone(),
+                is_voter: voters.contains(id),
+            })
+            .collect()
+    }
+
+    /// The log index of the present membership.
+    pub fn membership_index(&self) -> u64 {
+        self.inner.membership().log_id().as_ref().map_or(0, |log_id| log_id.index())
+    }
+
+    /// Changes the membership, here or at the leader.
+    ///
+    /// # Errors
+    /// `BadArguments` for a change that makes no sense; `Unavailable` without a leader;
+    /// `OutcomeUnknown` if the leader did not answer (look at the status before repeating).
+    pub async fn change_membership(&self, change: MembershipChange) -> Result<(), Error> {
+        let leader = self.inner.leadership.borrow().leader;
+        match leader {
+            None => Err(Error::new(ErrorKind::Unavailable, "no leader: is there a quorum?")),
+            Some(leader) if leader == self.inner.member => self.inner.change_membership_here(change).await,
+            Some(MemberId(leader)) => {
+                match self.inner.ask_member(leader, &PeerRequest::Membership(change), PATIENCE).await {
+                    Ok(PeerResponse::Done) => Ok(()),
+                    Ok(other) => Err(Error::new(ErrorKind::Internal, format!("unexpected answer {other:?}"))),
+                    Err(super::peers::PeerError::Refused(reason)) => {
+                        Err(Error::new(ErrorKind::BadArguments, reason))
+                    }
+                    Err(error) => Err(Error::new(ErrorKind::OutcomeUnknown, error.to_string())),
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn membership(&self) -> Arc<StoredMembership> {
+        self.raft.server_metrics().borrow_watched().membership_config.clone()
+    }
+
+    /// Changes the membership; only a leader can.
+    pub(super) async fn change_membership_here(&self, change: MembershipChange) -> Result<(), Error> {
+        let stored = self.membership();
+        let known: BTreeMap<u64, MemberAddress> =
+            stored.membership().nodes().map(|(id, address)| (*id, address.clone())).collect();
+        let voters: BTreeSet<u64> = stored.membership().voter_ids().collect();
+        match change {
+            MembershipChange::AddLearner { member, address } => {
+                self.check_new(member, &known)?;
+                self.add_learner(member, address).await
+            }
+            MembershipChange::Promote { member } => {
+                if !known.contains_key(&member) {
+                    return Err(bad(format!("member {member} is not in the cluster; add it first")));
+                }
+                if voters.contains(&member) {
+                    return Ok(());
+                }
+                self.promote(member).await
+            }
+            MembershipChange::Remove { member } => {
+                if !known.contains_key(&member) {
+                    return Err(bad(format!("member {member} is not in the cluster")));
+                }
+                if voters.len() == 1 && voters.contains(&member) {
+                    return Err(bad(format!("member {member} is the only voter; the cluster would end")));
+                }
+                self.remove(member, voters.contains(&member)).await
+            }
+            MembershipChange::Replace { lost, member, address } => {
+                self.check_new(member, &known)?;
+                if lost == self.member.0 {
+                    return Err(bad(format!("member {lost} leads, so its disk is not lost")));
+                }
+                if known.contains_key(&lost) {
+                    self.remove(lost, voters.contains(&lost)).await?;
+                }
+                self.add_learner(member, address).await?;
+                self.promote(member).await
+            }
+            MembershipChange::Transfer { to } => {
+                if !voters.contains(&to) {
+                    return Err(bad(format!("member {to} is no voter")));
+                }
+                self.raft.trigger().transfer_leader(to).await.map_err(unavailable)?;
+                let mut leadership = self.leadership.clone();
+                let moved = leadership.wait_for(|now| now.leader == Some(MemberId(to)));
+                match tokio::time::timeout(Duration::from_secs(5), moved).await {
+                    Ok(Ok(_)) => Ok(()),
+                    _ => Err(Error::new(
+                        ErrorKind::OutcomeUnknown,
+                        format!("member {to} did not take over within 5 s; see the status"),
+                    )),
+                }
+            }
+        }
+    }
+
+    fn check_new(&self, member: u64, known: &BTreeMap<u64, MemberAddress>) -> Result<(), Error> {
+        if member == 0 {
+            return Err(bad("member id 0 is reserved".into()));
+        }
+        if known.contains_key(&member) {
+            return Err(bad(format!("member {member} is in the cluster already")));
+        }
+        if self.ids_used().contains(&member) {
+            return Err(bad(format!(
+                "member id {member} was used before; ids are never reused, take a new one"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Every id that was ever a member's, as published in the tree.
+    fn ids_used(&self) -> BTreeSet<u64> {
+        let read = ReadRequest::Get { path: PUBLISHED.into(), watch: None };
+        match self.local.read(&[], &read).result {
+            Ok(ReadResult::Data { data: Some(data), .. }) => used_ids(&String::from_utf8_lossy(&data)),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    async fn add_learner(&self, member: u64, address: MemberAddress) -> Result<(), Error> {
+        self.raft.add_learner(member, address, false).await.map(|_| ()).map_err(unavailable)
+    }
+
+    async fn promote(&self, member: u64) -> Result<(), Error> {
+        self.wait_caught_up(member).await?;
+        let change = ChangeMembers::AddVoterIds(BTreeSet::from([member]));
+        self.raft.change_membership(change, false).await.map(|_| ()).map_err(unavailable)
+    }
+
+    async fn remove(&self, member: u64, is_voter: bool) -> Result<(), Error> {
+        if is_voter {
+            let change = ChangeMembers::RemoveVoters(BTreeSet::from([member]));
+            self.raft.change_membership(change, false).await.map_err(unavailable)?;
+        }
+        if self.membership().membership().get_node(&member).is_some() {
+            let change = ChangeMembers::RemoveNodes(BTreeSet::from([member]));
+            self.raft.change_membership(change, false).await.map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a learner has nearly everything.
+    async fn wait_caught_up(&self, member: u64) -> Result<(), Error> {
+        let mut metrics = self.raft.metrics();
+        let caught_up = async {
+            loop {
+                {
+                    let now = metrics.borrow_watched();
+                    let last = now.last_log_index.unwrap_or(0);
+                    let matched = now
+                        .replication
+                        .as_ref()
+                        .and_then(|peers| peers.get(&member))
+                        .and_then(|matched| matched.as_ref().map(|log_id| log_id.index()));
+                    if matched.is_some_and(|matched| matched + PROMOTE_LAG_MAX >= last) {
+                        return Ok(());
+                    }
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(Error::new(ErrorKind::Unavailable, "this member is stopping"));
+                }
+            }
+        };
+        tokio::time::timeout(CATCH_UP, caught_up).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("learner {member} did not catch up within {} s: is it running?", CATCH_UP.as_secs()),
+            ))
+        })
+    }
+}
+
+fn bad(reason: String) -> Error {
+    Error::new(ErrorKind::BadArguments, reason)
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, error.to_string())
+}

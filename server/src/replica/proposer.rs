@@ -1,0 +1,320 @@
+//! Proposals: commands become log entries here if this member leads, or travel to the leader's.
+//!
+//! One queue, one task. On the leader it gathers whatever waits, bounded by bytes and count, stamps
+//! it with time and entropy, and hands it to Raft as one entry; a few entries are under way at
+//! once, so that the next group forms while the last one is synced. Elsewhere it forwards groups on
+//! one stream to the leader, in order.
+//!
+//! Raft's answer tells nothing but "committed" or "unknown": callers learn from apply. When
+//! commands may have been lost (a broken stream, a leader that stepped down) the `lost` counter
+//! grows, and the coordinator proposes again what has not applied.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use quorate_core::batch::BatchBuilder;
+use quorate_core::command::Stamp;
+use quorate_core::error::{Error, ErrorKind};
+use quorate_core::id::MemberId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, sleep};
+
+use super::peers::{Envelope, PeerTransport, StreamKind, encode};
+use super::types::{MemberAddress, Payload, TypeConfig};
+use super::{Leadership, QuorateRaft};
+use crate::environment::Environment;
+use crate::metrics::Metrics;
+
+/// Groups that may wait; beyond this sessions wait and calls are refused.
+const QUEUE_GROUPS: usize = 8192;
+/// Groups taken from the queue at once.
+const TAKE_GROUPS: usize = 1024;
+/// An entry is closed when it holds this many bytes.
+const ENTRY_BYTES: usize = 512 << 10;
+/// Entries of this leader under way at once.
+const ENTRIES_UNDER_WAY: usize = 16;
+/// Messages on the way to a leader before this member waits.
+const FORWARD_DEPTH: usize = 16;
+/// Pause before asking a leader again that refused for want of a quorum.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Commands that belong together in order.
+pub type Group = Vec<Bytes>;
+
+/// The queue's sending end.
+#[derive(Clone, Debug)]
+pub struct ProposalQueue {
+    sender: mpsc::Sender<Group>,
+}
+
+impl ProposalQueue {
+    /// Queues a group, waiting for room.
+    pub async fn push(&self, group: Group) -> Result<(), Error> {
+        self.sender.send(group).await.map_err(|_| stopped())
+    }
+
+    /// Queues a group if there is room now.
+    ///
+    /// # Errors
+    /// `Overloaded`: nothing happened, retry with backoff.
+    pub fn try_push(&self, group: Group) -> Result<(), Error> {
+        self.sender.try_send(group).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::new(
+                ErrorKind::Overloaded,
+                format!("proposal queue: {QUEUE_GROUPS} groups wait; retry with backoff"),
+            ),
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })
+    }
+
+    /// Groups waiting.
+    pub fn depth(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Unavailable, "this member is stopping")
+}
+
+/// The queue's task.
+pub struct Proposer {
+    pub(super) raft: QuorateRaft,
+    pub(super) transport: Arc<dyn PeerTransport>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) envelope: Envelope,
+    pub(super) environment: Environment,
+    pub(super) metrics: Metrics,
+    pub(super) lost: watch::Sender<u64>,
+    pub(super) refusing: watch::Receiver<bool>,
+    pub(super) queue: mpsc::Receiver<Group>,
+}
+
+/// Makes the queue; its receiving end goes to the [`Proposer`].
+pub fn proposal_queue() -> (ProposalQueue, mpsc::Receiver<Group>) {
+    let (sender, receiver) = mpsc::channel(QUEUE_GROUPS);
+    (ProposalQueue { sender }, receiver)
+}
+
+/// Why leading or forwarding ended.
+enum Turn {
+    /// Somebody else leads now, or nobody.
+    LeaderChanged,
+    /// The member stops.
+    Stopped,
+}
+
+type UnderWay = futures_util::future::BoxFuture<'static, (Payload, Option<ClientWriteResult<TypeConfig>>)>;
+
+impl Proposer {
+    /// Serves the queue for as long as the member lives.
+    pub async fn run(mut self) {
+        loop {
+            let leadership = *self.leadership.borrow_and_update();
+            let turn = match leadership.leader {
+                Some(MemberId(leader)) if leader == self.envelope.from => self.lead().await,
+                Some(MemberId(leader)) => match self.address_of(leader) {
+                    Some(address) => self.forward(leader, &address).await,
+                    None => self.wait_for_change().await,
+                },
+                None => self.wait_for_change().await,
+            };
+            if matches!(turn, Turn::Stopped) {
+                return;
+            }
+        }
+    }
+
+    async fn wait_for_change(&mut self) -> Turn {
+        match self.leadership.changed().await {
+            Ok(()) => Turn::LeaderChanged,
+            Err(_) => Turn::Stopped,
+        }
+    }
+
+    fn address_of(&self, member: u64) -> Option<MemberAddress> {
+        use openraft::async_runtime::watch::WatchReceiver;
+        let metrics = self.raft.server_metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        membership.membership().get_node(&member).cloned()
+    }
+
+    async fn lead(&mut self) -> Turn {
+        let mut under_way: FuturesOrdered<UnderWay> = FuturesOrdered::new();
+        let mut taken: Vec<Group> = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.leadership.changed() => {
+                    self.note_lost();
+                    return if changed.is_ok() { Turn::LeaderChanged } else { Turn::Stopped };
+                }
+                Some((payload, result)) = under_way.next(), if !under_way.is_empty() => {
+                    if is_refused(&result) {
+                        match self.propose_again(payload, &mut under_way).await {
+                            Some(again) => under_way = again,
+                            None => {
+                                self.note_lost();
+                                return self.wait_for_change().await;
+                            }
+                        }
+                    } else if result.is_none() || matches!(result, Some(Err(_))) {
+                        self.note_lost();
+                    }
+                }
+                // A full disk: what waits stays in the queue, and a full queue answers "overloaded".
+                Ok(()) = self.refusing.changed() => {}
+                count = self.queue.recv_many(&mut taken, TAKE_GROUPS),
+                    if under_way.len() < ENTRIES_UNDER_WAY && !*self.refusing.borrow() => {
+                    if count == 0 {
+                        return Turn::Stopped;
+                    }
+                    for payload in self.gather(taken.drain(..).flatten()) {
+                        match self.propose(payload).await {
+                            Some(waiting) => under_way.push_back(waiting),
+                            None => return Turn::Stopped,
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stamps commands into as few entries as the bounds allow.
+    fn gather(&self, commands: impl Iterator<Item = Bytes>) -> Vec<Payload> {
+        let stamp = Stamp { time: self.environment.wall_clock(), entropy: self.environment.entropy() };
+        let mut payloads = Vec::new();
+        let mut builder = BatchBuilder::new(stamp);
+        let (mut bytes, mut count) = (0, 0_u32);
+        for command in commands {
+            if count > 0 && bytes + command.len() > ENTRY_BYTES {
+                payloads.push(Payload(std::mem::replace(&mut builder, BatchBuilder::new(stamp)).finish()));
+                self.metrics.commands_an_entry.observe(f64::from(count));
+                (bytes, count) = (0, 0);
+            }
+            bytes += command.len();
+            count += 1;
+            self.metrics.commands_proposed.inc();
+            builder.push(&command);
+        }
+        if count > 0 {
+            payloads.push(Payload(builder.finish()));
+            self.metrics.commands_an_entry.observe(f64::from(count));
+        }
+        payloads
+    }
+
+    async fn propose(&self, payload: Payload) -> Option<UnderWay> {
+        let (responder, answer) = ProgressResponder::complete_only();
+        self.raft.client_write_ff(payload.clone(), Some(responder)).await.ok()?;
+        Some(answer.map(move |result| (payload, result.ok())).boxed())
+    }
+
+    /// A leader without a fresh quorum refused: proposes the refused entries again, in order, until
+    /// it accepts them or no longer leads (`None`).
+    async fn propose_again(
+        &mut self,
+        first: Payload,
+        under_way: &mut FuturesOrdered<UnderWay>,
+    ) -> Option<FuturesOrdered<UnderWay>> {
+        let mut refused = VecDeque::from([first]);
+        while let Some((payload, result)) = under_way.next().await {
+            if is_refused(&result) {
+                refused.push_back(payload);
+            }
+        }
+        sleep(RETRY).await;
+        if self.leadership.borrow().leader != Some(MemberId(self.envelope.from)) {
+            return None;
+        }
+        let mut again = FuturesOrdered::new();
+        for payload in refused {
+            again.push_back(self.propose(payload).await?);
+        }
+        Some(again)
+    }
+
+    async fn forward(&mut self, leader: u64, address: &MemberAddress) -> Turn {
+        let (sender, receiver) = mpsc::channel::<Bytes>(FORWARD_DEPTH);
+        let outbound = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let opened = self.transport.stream(&address.peer, StreamKind::Propose, Box::pin(outbound)).await;
+        let mut inbound = match opened {
+            Ok(inbound) => inbound,
+            Err(error) => {
+                tracing::debug!(%error, leader, "leader cannot be reached with proposals");
+                sleep(RETRY).await;
+                return Turn::LeaderChanged;
+            }
+        };
+        let envelope = Envelope { to: leader, ..self.envelope };
+        let mut taken: Vec<Group> = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.leadership.changed() => {
+                    self.note_lost();
+                    return if changed.is_ok() { Turn::LeaderChanged } else { Turn::Stopped };
+                }
+                _ = inbound.next() => break,
+                count = self.queue.recv_many(&mut taken, TAKE_GROUPS) => {
+                    if count == 0 {
+                        return Turn::Stopped;
+                    }
+                    let commands: Group = taken.drain(..).flatten().collect();
+                    for part in parts(commands) {
+                        let message = encode(&envelope, &part);
+                        tokio::select! {
+                            biased;
+                            _ = inbound.next() => {
+                                self.note_lost();
+                                sleep(RETRY).await;
+                                return Turn::LeaderChanged;
+                            }
+                            sent = sender.send(message) => if sent.is_err() {
+                                self.note_lost();
+                                return Turn::LeaderChanged;
+                            },
+                        }
+                    }
+                }
+            }
+        }
+        self.note_lost();
+        sleep(RETRY).await;
+        Turn::LeaderChanged
+    }
+
+    fn note_lost(&self) {
+        self.lost.send_modify(|count| *count += 1);
+    }
+}
+
+/// Cuts commands into messages of bounded size, in order.
+fn parts(commands: Group) -> Vec<Group> {
+    let mut parts = Vec::new();
+    let mut part = Vec::new();
+    let mut bytes = 0;
+    for command in commands {
+        if bytes + command.len() > ENTRY_BYTES && !part.is_empty() {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        bytes += command.len();
+        part.push(command);
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
+}
+
+/// Whether Raft refused the entry before appending it: nothing happened, it may be proposed again.
+fn is_refused(result: &Option<ClientWriteResult<TypeConfig>>) -> bool {
+    matches!(result, Some(Err(ClientWriteError::ForwardToLeader(_))))
+}

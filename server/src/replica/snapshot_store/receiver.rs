@@ -1,0 +1,95 @@
+//! Taking a snapshot in: from pieces to a new current checkpoint and a state in memory.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use quorate_core::state::{State, StateLoader};
+
+use super::reader;
+use crate::replica::checkpoint::record_file::{self, Piece, PieceReader};
+use crate::replica::checkpoint::{
+    CheckpointError, CheckpointMeta, CheckpointStore, Replacement, piece_error,
+};
+
+/// Takes pieces in their order, as [`SnapshotReader`](super::SnapshotReader) gives them, and builds
+/// checkpoint and state at once. Nothing is visible before [`SnapshotReceiver::finish`]; dropped
+/// before, it leaves no trace.
+pub struct SnapshotReceiver {
+    /// Stands for the file in errors.
+    source: PathBuf,
+    meta: CheckpointMeta,
+    offset: u64,
+    pieces: PieceReader,
+    replacement: Box<dyn Replacement>,
+    loader: StateLoader,
+}
+
+/// A snapshot that is the current checkpoint now.
+pub struct Received {
+    /// What it stands for.
+    pub meta: CheckpointMeta,
+    /// The state that it is.
+    pub state: State,
+}
+
+impl SnapshotReceiver {
+    /// Begins with the header piece. `source` names where it comes from, for people.
+    pub fn begin(
+        checkpoints: &dyn CheckpointStore,
+        header: &[u8],
+        source: &Path,
+    ) -> Result<SnapshotReceiver, CheckpointError> {
+        let meta = reader::decode_meta(header, source)?;
+        Ok(SnapshotReceiver {
+            source: source.to_path_buf(),
+            meta,
+            offset: header.len() as u64,
+            pieces: PieceReader::default(),
+            replacement: checkpoints.begin_replacement()?,
+            loader: StateLoader::new(),
+        })
+    }
+
+    /// What the snapshot stands for.
+    pub fn meta(&self) -> &CheckpointMeta {
+        &self.meta
+    }
+
+    /// Takes the next piece.
+    pub fn piece(&mut self, piece: Bytes) -> Result<(), CheckpointError> {
+        let damage = |error| piece_error(&self.source, self.offset, error);
+        let length = piece.len() as u64;
+        if let Piece::Chunk(body) = self.pieces.accept(piece).map_err(damage)? {
+            for record in record_file::records(&body) {
+                let (key, value) = record.map_err(damage)?;
+                let Some(value) = value else {
+                    let what = "a snapshot has a deletion in it";
+                    return Err(CheckpointError::damaged_file(&self.source, self.offset, what));
+                };
+                self.loader.push(key, value).map_err(|error| {
+                    CheckpointError::damaged_file(&self.source, self.offset, error.to_string())
+                })?;
+                self.replacement.add(key, value)?;
+            }
+        }
+        self.offset += length;
+        Ok(())
+    }
+
+    /// Verifies the whole and makes it the current checkpoint, durably.
+    ///
+    /// # Errors
+    ///
+    /// `DamagedFile` if pieces are missing or the records are not the state that was promised. The
+    /// old checkpoint is then as it was.
+    pub fn finish(self) -> Result<Received, CheckpointError> {
+        let damaged = |what: String| CheckpointError::damaged_file(&self.source, self.offset, what);
+        if !self.pieces.is_done() {
+            return Err(damaged("it ends without its footer".into()));
+        }
+        let state = self.loader.finish().map_err(|error| damaged(error.to_string()))?;
+        crate::replica::checkpoint::check_state(&state, &self.meta).map_err(damaged)?;
+        self.replacement.finish(&self.meta)?;
+        Ok(Received { meta: self.meta, state })
+    }
+}

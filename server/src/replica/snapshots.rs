@@ -1,0 +1,295 @@
+//! The durable checkpoint, as Raft's snapshot.
+//!
+//! ```text
+//!   state machine ── freeze at exact index X ──▶ local state keeps the view while writes go on
+//!        │
+//!        ▼
+//!   checkpoint thread: drains the view in slices, one atomic batch into sled, synced: X is durable
+//!        │
+//!        ▼
+//!   the log is purged up to the checkpoint *before*
+//! ```
+//! Raft's "snapshot" is the checkpoint. Only a peer that the log can no longer serve makes it a
+//! file: built by the same thread, so the checkpoint stands still meanwhile, and streamed in
+//! verified pieces. The receiver pours them into a new checkpoint beside its own and switches.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver;
+use quorate_core::record::RecordWrite;
+use quorate_core::state::State;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::Inner;
+use super::checkpoint::{CheckpointError, CheckpointMeta, Checkpointer, FrozenSource};
+use super::log_store::LogReader;
+use super::peers::{Inbound, PeerError};
+use super::snapshot_store::{Received, SnapshotReceiver, SnapshotStore};
+use super::types::{SnapshotMeta, TypeConfig};
+use crate::config::Checkpoints;
+use crate::local_state::LocalState;
+
+/// How often it is looked at whether a checkpoint is due.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What openraft holds for a snapshot.
+pub enum SnapshotHandle {
+    /// This member's own durable checkpoint.
+    Checkpoint,
+    /// A peer's, received whole and durable here.
+    Received(Box<Received>),
+}
+
+impl std::fmt::Debug for SnapshotHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SnapshotHandle::Checkpoint => "Checkpoint",
+            SnapshotHandle::Received(_) => "Received",
+        })
+    }
+}
+
+/// A snapshot as openraft wants it.
+pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotHandle>;
+
+/// Pieces of a snapshot file, in order.
+pub type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// A snapshot file on its way out.
+pub struct Export {
+    /// The log index it stands at.
+    pub applied_index: u64,
+    /// The last transaction in it.
+    pub zxid: u64,
+    /// The digest of its content.
+    pub digest: u128,
+    /// The file, in order.
+    pub chunks: Pieces,
+}
+
+/// The checkpoints of one member.
+pub struct Snapshots {
+    checkpointer: Checkpointer,
+    files: SnapshotStore,
+    log: LogReader,
+    local: Arc<LocalState>,
+    rules: Checkpoints,
+    /// What the view that is frozen now stands for, until it has been written.
+    frozen: Mutex<Option<CheckpointMeta>>,
+    /// The durable checkpoint.
+    durable: Mutex<Option<CheckpointMeta>>,
+}
+
+impl std::fmt::Debug for Snapshots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshots").field("durable_index", &self.durable_index()).finish_non_exhaustive()
+    }
+}
+
+impl Snapshots {
+    /// Around what was opened.
+    pub fn new(
+        checkpointer: Checkpointer,
+        files: SnapshotStore,
+        log: LogReader,
+        local: Arc<LocalState>,
+        rules: Checkpoints,
+        durable: Option<CheckpointMeta>,
+    ) -> Snapshots {
+        Snapshots {
+            checkpointer,
+            files,
+            log,
+            local,
+            rules,
+            frozen: Mutex::new(None),
+            durable: Mutex::new(durable),
+        }
+    }
+
+    /// Freezes the local state for a checkpoint at `meta`; false if one is being written, or there
+    /// is nothing to write. Called where nothing applies meanwhile.
+    pub fn freeze(&self, meta: &SnapshotMeta) -> bool {
+        let mut frozen = lock(&self.frozen);
+        let Some(applied) = meta.last_log_id.filter(|_| frozen.is_none()) else { return false };
+        *frozen = Some(self.local.with_state_mut(|state| {
+            state.freeze();
+            CheckpointMeta {
+                applied,
+                membership: meta.last_membership.clone(),
+                zxid: state.zxid(),
+                digest: state.digest(),
+            }
+        }));
+        true
+    }
+
+    /// Writes the frozen view; returns once it is durable.
+    pub async fn write_frozen(self: &Arc<Self>) -> io::Result<()> {
+        let written = self.checkpointer.checkpoint(self.clone()).await;
+        let meta = lock(&self.frozen).take();
+        match written {
+            Ok(_) => {
+                *lock(&self.durable) = meta;
+                Ok(())
+            }
+            // A snapshot was installed meanwhile: that is the checkpoint now.
+            Err(CheckpointError::Superseded) => Ok(()),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// Makes a received snapshot this member's own.
+    pub fn install(&self, snapshot: SnapshotHandle) -> io::Result<State> {
+        let SnapshotHandle::Received(received) = snapshot else {
+            return Err(io::Error::other("a snapshot to install was not received from a peer"));
+        };
+        *lock(&self.frozen) = None;
+        *lock(&self.durable) = Some(received.meta);
+        Ok(received.state)
+    }
+
+    /// The durable checkpoint, for openraft.
+    pub fn current(&self) -> Option<Snapshot> {
+        let durable = lock(&self.durable);
+        durable
+            .as_ref()
+            .map(|meta| Snapshot { meta: meta.snapshot_meta(), snapshot: SnapshotHandle::Checkpoint })
+    }
+
+    /// Up to where the checkpoint is durable.
+    pub fn durable_index(&self) -> u64 {
+        lock(&self.durable).as_ref().map_or(0, |meta| meta.applied.index)
+    }
+
+    /// Bytes of the log on disk.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.figures().disk_bytes
+    }
+
+    /// The durable checkpoint as a file's pieces.
+    pub async fn open_for_peer(&self) -> Result<(SnapshotMeta, Pieces), String> {
+        let (meta, pieces) = self.open_file().await.map_err(|error| error.to_string())?;
+        Ok((meta.snapshot_meta(), pieces))
+    }
+
+    /// The durable checkpoint as a file's pieces, for an operator.
+    pub async fn export(&self) -> Result<Export, String> {
+        let (meta, chunks) = self.open_file().await.map_err(|error| error.to_string())?;
+        Ok(Export { applied_index: meta.applied.index, zxid: meta.zxid.0, digest: meta.digest.0, chunks })
+    }
+
+    async fn open_file(&self) -> Result<(CheckpointMeta, Pieces), CheckpointError> {
+        let files = self.files.clone();
+        let built = self.checkpointer.run(move |store| {
+            let file = files.build(store)?;
+            let reader = files.reader(&file.path)?;
+            Ok::<_, CheckpointError>((file.meta, reader))
+        });
+        let (meta, reader) = built.await??;
+        let pieces = futures_util::stream::unfold(Some(reader), |reader| async move {
+            let mut reader = reader?;
+            match reader.next_piece() {
+                Ok(Some(piece)) => Some((piece, Some(reader))),
+                Ok(None) => None,
+                Err(error) => {
+                    // The receiver misses the footer and refuses the rest.
+                    tracing::error!(%error, "a snapshot file cannot be read to its end");
+                    None
+                }
+            }
+        });
+        Ok((meta, Box::pin(pieces)))
+    }
+
+    /// Receives a snapshot whole and makes it durable; it becomes visible when it is installed.
+    pub async fn receive(&self, offered: SnapshotMeta, input: &mut Inbound) -> Result<Snapshot, String> {
+        let header = next_piece(input).await?.ok_or("a snapshot without a header")?;
+        // Nothing of our own may be written into the old checkpoint once the new one stands.
+        let begun = self.checkpointer.run(move |store| SnapshotReceiver::begin(store, &header, &source()));
+        let mut receiver = begun.await.and_then(|begun| begun).map_err(|error| error.to_string())?;
+        while let Some(piece) = next_piece(input).await? {
+            let taken = self.checkpointer.run(move |_| receiver.piece(piece).map(|()| receiver));
+            receiver = taken.await.and_then(|taken| taken).map_err(|error| error.to_string())?;
+        }
+        let finished = self.checkpointer.run(move |_| receiver.finish());
+        let received = finished.await.and_then(|received| received).map_err(|error| error.to_string())?;
+        let meta = received.meta.snapshot_meta();
+        if meta.last_log_id < offered.last_log_id {
+            return Err("the snapshot received is older than the one offered".into());
+        }
+        tracing::info!(index = received.meta.applied.index, "received a snapshot from the leader");
+        Ok(Snapshot { meta, snapshot: SnapshotHandle::Received(Box::new(received)) })
+    }
+}
+
+/// The frozen view, for the checkpoint thread: it takes the state's lock for a slice at a time.
+impl FrozenSource for Snapshots {
+    fn begin(&self) -> Option<CheckpointMeta> {
+        lock(&self.frozen).clone()
+    }
+
+    fn chunk(&self, bytes_max: usize) -> Vec<RecordWrite> {
+        self.local.with_state_mut(|state| state.frozen_chunk(bytes_max))
+    }
+
+    fn abandon(&self) {
+        self.local.with_state_mut(State::abandon_frozen);
+    }
+}
+
+async fn next_piece(input: &mut Inbound) -> Result<Option<Bytes>, String> {
+    match input.next().await {
+        None => Ok(None),
+        Some(Ok(piece)) => Ok(Some(piece)),
+        Some(Err(error @ (PeerError::Unreachable(_) | PeerError::Timeout(_) | PeerError::Refused(_)))) => {
+            Err(error.to_string())
+        }
+    }
+}
+
+/// What a received snapshot is called in errors.
+fn source() -> PathBuf {
+    Path::new("snapshot from the leader").into()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has checkpoints written when they are due, and the log purged behind them, for as long as the
+/// member lives.
+pub(super) async fn run_checkpoints(inner: Arc<Inner>) {
+    let snapshots = inner.snapshots.clone();
+    let mut written = (snapshots.log.figures().bytes_written, Instant::now());
+    let mut purge_to = snapshots.durable_index();
+    loop {
+        sleep(LOOK).await;
+        let durable = snapshots.durable_index();
+        if durable > purge_to {
+            // One checkpoint back: should this one turn out damaged, the log still reaches to that.
+            if inner.raft.trigger().purge_log(purge_to).await.is_err() {
+                return;
+            }
+            purge_to = durable;
+        }
+        let applied = inner.local.progress_now().index;
+        let appended = snapshots.log.figures().bytes_written;
+        let is_due = appended.saturating_sub(written.0) >= snapshots.rules.log_bytes
+            || (written.1.elapsed() >= snapshots.rules.interval && applied > durable);
+        if is_due && lock(&snapshots.frozen).is_none() {
+            written = (appended, Instant::now());
+            if inner.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+        if inner.raft.metrics().borrow_watched().running_state.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Opening what a member has on its disk, and starting Raft on it.
+//!
+//! ```text
+//!   <data-dir>/founding        may this disk vote (birth_file)
+//!   <data-dir>/log/            the Raft log (log_store)
+//!   <data-dir>/checkpoint/     the durable state (checkpoint)
+//!   <data-dir>/snapshots/      the checkpoint as a file, for lagging peers (snapshot_store)
+//! ```
+
+use std::sync::Arc;
+
+use openraft::SnapshotPolicy;
+use openraft::storage::RaftLogStorage;
+use quorate_core::state::State;
+
+use super::QuorateRaft;
+use super::checkpoint::{
+    CheckpointError, CheckpointMeta, Checkpointer, SledCheckpoints, WorkMode, check_reaches, load_state,
+};
+use super::files::DiskFiles;
+use super::founding::{self, FoundingError};
+use super::log_store::{Begin, LogError, LogOptions, LogStore};
+use super::network::PeerNetworkFactory;
+use super::peers::PeerTransport;
+use super::snapshot_store::SnapshotStore;
+use super::snapshots::Snapshots;
+use super::state_machine::StateMachine;
+use super::types::StoredMembership;
+use crate::config::Config;
+use crate::local_state::LocalState;
+use crate::metrics::Metrics;
+
+/// Why a disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The checkpoint or a snapshot file.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint thread does not start.
+    #[error("checkpoint thread: {0}")]
+    Thread(std::io::Error),
+    /// The founding file.
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
+    /// Raft's configuration contradicts itself.
+    #[error("raft configuration: {0}")]
+    RaftConfig(String),
+    /// Raft does not start on what was found.
+    #[error("raft does not start: {0}")]
+    Raft(String),
+}
+
+/// What was on the disk.
+pub struct Opened {
+    /// The state at the durable checkpoint.
+    pub state: State,
+    /// The log index it stands at.
+    pub applied_index: u64,
+    /// For [`start_raft`].
+    pub stores: Stores,
+}
+
+/// The open files, on their way to Raft.
+pub struct Stores {
+    log: LogStore,
+    checkpointer: Checkpointer,
+    files: SnapshotStore,
+    durable: Option<CheckpointMeta>,
+}
+
+/// Raft, running.
+pub struct Started {
+    /// Raft.
+    pub raft: QuorateRaft,
+    /// The durable checkpoint.
+    pub snapshots: Arc<Snapshots>,
+}
+
+/// Opens the log and loads the checkpoint.
+pub fn open(config: &Config, is_new: bool) -> Result<Opened, StorageError> {
+    let directory = config.data_dir.join("log");
+    // A founding that was interrupted may have begun its log already.
+    let begin = if is_new && !directory.exists() { Begin::New } else { Begin::Existing };
+    let (log, opened) = LogStore::open(LogOptions::new(directory), begin)?;
+    if let Some((file, offset)) = opened.cut {
+        tracing::info!(file = %file.display(), offset, "cut a torn tail that was never acknowledged");
+    }
+    let place = config.data_dir.join("checkpoint");
+    let store = SledCheckpoints::open(&place)?;
+    let loaded = load_state(&store, &place)?;
+    let (state, durable) = match loaded {
+        Some((state, meta)) => (state, Some(meta)),
+        None => (State::new(), None),
+    };
+    let checkpointer =
+        Checkpointer::start(Arc::new(store), WorkMode::Thread).map_err(StorageError::Thread)?;
+    let files = SnapshotStore::open(Arc::new(DiskFiles), config.data_dir.join("snapshots"))?;
+    let applied_index = durable.as_ref().map_or(0, |meta| meta.applied.index);
+    Ok(Opened { state, applied_index, stores: Stores { log, checkpointer, files, durable } })
+}
+
+/// Starts Raft; a founder with an empty log founds the cluster.
+pub async fn start_raft(
+    config: &Config,
+    cluster: u128,
+    founded: &founding::Founded,
+    stores: Stores,
+    local: Arc<LocalState>,
+    transport: Arc<dyn PeerTransport>,
+    metrics: &Metrics,
+) -> Result<Started, StorageError> {
+    let raft_config = raft_config(config)?;
+    let Stores { mut log, checkpointer, files, durable } = stores;
+    let log_state = log.get_log_state().await.map_err(|error| StorageError::Raft(error.to_string()))?;
+    check_reaches(durable.as_ref(), log_state.last_purged_log_id, &config.data_dir.join("checkpoint"))?;
+    let (applied, membership) = match &durable {
+        Some(meta) => (Some(meta.applied), meta.membership.clone()),
+        None => (None, StoredMembership::default()),
+    };
+    let snapshots = Arc::new(Snapshots::new(
+        checkpointer,
+        files,
+        log.reader(),
+        local.clone(),
+        config.checkpoints,
+        durable,
+    ));
+    let network =
+        PeerNetworkFactory { transport, snapshots: snapshots.clone(), cluster, member: config.member.0 };
+    let machine = StateMachine::new(local, snapshots.clone(), metrics.clone(), applied, membership);
+    let raft = QuorateRaft::new(config.member.0, Arc::new(raft_config), network, log, machine)
+        .await
+        .map_err(|fatal| StorageError::Raft(fatal.to_string()))?;
+    if founded.is_new {
+        // One founder founds, the others hear of it: no race for the first term.
+        let founds = !config.join && config.founders.keys().next() == Some(&config.member.0);
+        if founds && !raft.is_initialized().await.map_err(|fatal| StorageError::Raft(fatal.to_string()))? {
+            raft.initialize(config.founders.clone())
+                .await
+                .map_err(|error| StorageError::Raft(error.to_string()))?;
+        }
+        founding::note_member(&config.data_dir, &founded.births)?;
+    }
+    Ok(Started { raft, snapshots })
+}
+
+fn raft_config(config: &Config) -> Result<openraft::Config, StorageError> {
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let raft_config = openraft::Config {
+        cluster_name: config.cluster_name.clone(),
+        heartbeat_interval: millis(config.timing.heartbeat),
+        election_timeout_min: millis(config.timing.election_min),
+        election_timeout_max: millis(config.timing.election_max),
+        // Only we know what is durable: checkpoints and purges are triggered by snapshots.rs.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 600_000,
+        max_payload_entries: 256,
+        enable_pre_vote: Some(true),
+        backoff: "20ms 40ms 80ms ..500ms".into(),
+        ..openraft::Config::default()
+    };
+    raft_config.validate().map_err(|error| StorageError::RaftConfig(error.to_string()))
+}

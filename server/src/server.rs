@@ -1,0 +1,239 @@
+//! Wiring: builds every room of a member, opens every door, and takes it all down in order.
+//!
+//! The only file that knows all rooms. Next room: frontends/.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::error::{Error, ErrorKind};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::config::{Config, ConfigError, Settings};
+use crate::coordinator::Coordinator;
+use crate::coordinator::expiry::Deadlines;
+use crate::environment::Environment;
+use crate::frontends::{grpc, http};
+use crate::local_state::LocalState;
+use crate::logging;
+use crate::metrics::Metrics;
+use crate::replica::founding;
+use crate::replica::peer_listener::{PeerSwitch, peer_server};
+use crate::replica::peer_transport::GrpcTransport;
+use crate::replica::peers::PeerTransport;
+use crate::replica::storage::{self, StorageError};
+use crate::replica::{self, Replica, Wiring};
+use crate::tasks::TaskGuard;
+
+/// How long clients get to notice that this member stops.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// Why a member does not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error("{key} = {address:?}: {source}")]
+    Listen {
+        /// The configuration's key.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The member may not take part.
+    #[error(transparent)]
+    Founding(#[from] founding::FoundingError),
+    /// Raft stopped: a disk failed, or the log contradicts itself.
+    #[error("the member has stopped: {0}")]
+    Stopped(String),
+    /// The async runtime cannot be made.
+    #[error("runtime: {0}")]
+    Runtime(std::io::Error),
+    /// The temporary directory of `dev` cannot be made.
+    #[error("temporary directory: {0}; name one with --data-dir")]
+    Scratch(std::io::Error),
+    /// Not enough ports above the base.
+    #[error("--port {base}: the members' ports would pass 65535; choose a lower one")]
+    DevPorts {
+        /// The base.
+        base: u16,
+    },
+}
+
+/// Runs one member until SIGTERM or SIGINT.
+pub fn run(config_path: Option<PathBuf>, settings: Settings) -> Result<(), ServerError> {
+    let settings = match config_path {
+        Some(path) => settings.or(Settings::read(&path)?),
+        None => settings,
+    };
+    logging::install(settings.log_json.unwrap_or(false), "info,openraft=warn");
+    let config = settings.into_config()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
+    runtime.block_on(async {
+        let (ready, _) = oneshot::channel();
+        serve(config, Environment::system(), stop_signal(), ready).await
+    })
+}
+
+/// Makes a data directory out of a snapshot file.
+pub fn restore(snapshot: &Path, config_path: Option<PathBuf>, settings: Settings) -> Result<(), ServerError> {
+    let settings = match config_path {
+        Some(path) => settings.or(Settings::read(&path)?),
+        None => settings,
+    };
+    logging::install(settings.log_json.unwrap_or(false), "warn");
+    let config = settings.into_config()?;
+    let restored = replica::restore::restore(&config, snapshot, &Environment::system())?;
+    println!(
+        "Restored {} znodes into {} for member {}; transactions go on from {}.",
+        restored.znodes,
+        config.data_dir.display(),
+        config.member,
+        restored.zxid
+    );
+    println!(
+        "Start it: quorated serve --member-id {} --data-dir {} …",
+        config.member,
+        config.data_dir.display()
+    );
+    println!(
+        "It is a new cluster of one member. Add others: quorate cluster add ID --peer H:P --client H:P, then promote."
+    );
+    Ok(())
+}
+
+/// Resolves at SIGTERM or SIGINT.
+pub async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+                _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "signals cannot be heard; kill -9 is the only way to stop this member");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Runs one member until `shutdown` resolves. `ready` is told when it first has a quorum.
+pub async fn serve(
+    config: Config,
+    environment: Environment,
+    shutdown: impl Future<Output = ()>,
+    ready: oneshot::Sender<()>,
+) -> Result<(), ServerError> {
+    tokio::pin!(shutdown);
+    let clients = listen("client_listen", &config.client_listen).await?;
+    let peers = listen("peer_listen", &config.peer_listen).await?;
+    let pages = listen("http_listen", &config.http_listen).await?;
+    let transport: Arc<dyn PeerTransport> = Arc::new(GrpcTransport::default());
+    let metrics = Metrics::new();
+    let cluster = founding::cluster_id(&config.cluster_name);
+
+    // The peer port answers before anything else: founders ask each other whether they are fresh.
+    let switch = PeerSwitch::default();
+    let peer_door = TaskGuard::spawn("peer door", grpc::serve_peers(peers, peer_server(switch.clone())));
+    let founded = tokio::select! {
+        founded = founding::found_or_join(&config, cluster, &environment, transport.clone(), &switch) => founded?,
+        () = &mut shutdown => return Ok(()),
+    };
+
+    let opened = storage::open(&config, founded.is_new)?;
+    let local = Arc::new(LocalState::new(config.member, opened.state, opened.applied_index));
+    let deadlines = Arc::new(Deadlines::default());
+    let started = storage::start_raft(
+        &config,
+        cluster,
+        &founded,
+        opened.stores,
+        local.clone(),
+        transport.clone(),
+        &metrics,
+    )
+    .await?;
+    let (replica, mut tasks) = Replica::start(Wiring {
+        member: config.member,
+        cluster,
+        raft: started.raft,
+        transport,
+        touches: deadlines.clone(),
+        local: local.clone(),
+        snapshots: started.snapshots,
+        births: founded.births,
+        environment: environment.clone(),
+        metrics: metrics.clone(),
+    });
+    switch.set(Arc::new(replica.peer_service()));
+    let coordinator = Coordinator::new(
+        config.member,
+        local.clone(),
+        replica.clone(),
+        config.limits,
+        deadlines,
+        metrics,
+        environment.random_u64() >> 1,
+    );
+    let http = http::serve(pages, coordinator.clone());
+    let grpc = grpc::serve(clients, coordinator.clone(), config.super_digest.clone());
+    tasks.push(TaskGuard::spawn("heartbeats", coordinator.clone().run_heartbeats()));
+    tasks.push(TaskGuard::spawn("resends", coordinator.clone().run_resends()));
+    tasks.push(TaskGuard::spawn("expiry", coordinator.clone().run_expiry()));
+    let guard = coordinator.clone().run_disk_guard(config.data_dir.clone(), config.disk_reserve_bytes);
+    tasks.push(TaskGuard::spawn("disk guard", guard));
+    tasks.push(TaskGuard::spawn("digests", coordinator.clone().run_comparisons()));
+    tasks.push(TaskGuard::spawn("published membership", coordinator.run_publication()));
+    tasks.push(TaskGuard::spawn("http door", http));
+    tasks.push(TaskGuard::spawn("grpc door", grpc));
+    tasks.push(TaskGuard::spawn("ready", announce(replica.clone(), ready)));
+    tracing::info!(
+        member = %config.member,
+        clients = %config.client_listen,
+        peers = %config.peer_listen,
+        http = %config.http_listen,
+        "member runs"
+    );
+
+    let outcome = tokio::select! {
+        () = &mut shutdown => Ok(()),
+        reason = replica.failed() => Err(ServerError::Stopped(reason)),
+    };
+    if outcome.is_ok() {
+        replica.hand_over().await;
+    }
+    local.end_everything(&Error::new(ErrorKind::Unavailable, "this member is stopping; try another"));
+    tokio::time::sleep(DRAIN).await;
+    drop(tasks);
+    drop(peer_door);
+    replica.shut_down().await;
+    tracing::info!(member = %config.member, "member stopped");
+    outcome
+}
+
+async fn listen(key: &'static str, address: &str) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| ServerError::Listen {
+        key,
+        address: address.to_owned(),
+        source,
+    })
+}
+
+/// Tells whoever waits that this member has a quorum.
+async fn announce(replica: Replica, ready: oneshot::Sender<()>) {
+    if replica.read_barrier().await.is_ok() && ready.send(()).is_err() {
+        tracing::debug!("nobody waited for this member to be ready");
+    }
+}

@@ -1,0 +1,214 @@
+//! One bounded queue for a connection's replies and events, in the order they happened.
+//!
+//! local_state pushes under its lock and never waits; the door's writing half takes batches.
+//! A client that does not read fast enough overflows its queue: the queue closes with
+//! `Overloaded`, the door ends the connection, and the session lives on to be resumed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_core::change::{Value, WatchEvent};
+use quorate_core::error::{Error, ErrorKind};
+use quorate_core::id::{Position, WriteNumber, Zxid};
+use quorate_core::reply::{Child, ReadReply, ReadResult, WriteReply};
+use tokio::sync::Notify;
+
+/// Beyond this many messages the connection is closed.
+const MESSAGES_MAX: usize = 256 * 1024;
+/// Beyond this many bytes of values the connection is closed.
+const BYTES_MAX: usize = 64 << 20;
+
+/// A batch is closed once it holds this much.
+const TAKE_BYTES: usize = 1 << 20;
+
+/// A message on its way to a client.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// The answer to a numbered write.
+    Write {
+        /// Which write.
+        number: WriteNumber,
+        /// Its answer.
+        reply: WriteReply,
+    },
+    /// The answer to a read.
+    Read {
+        /// The client's own number for the request.
+        xid: u64,
+        /// Its answer.
+        reply: ReadReply,
+    },
+    /// A watch fired.
+    Event(WatchEvent),
+    /// A heartbeat reached a leader that still had a quorum afterwards.
+    Heartbeat {
+        /// The client's own number for the heartbeat.
+        sequence: u64,
+        /// The last transaction applied here.
+        zxid: Zxid,
+        /// Every event up to here was queued before this message.
+        delivered_through: Position,
+    },
+}
+
+/// The pushing end; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+}
+
+/// The taking end, owned by the door's writing half. Dropping it closes the queue.
+#[derive(Debug)]
+pub struct OutboxReader {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    ready: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Outgoing>,
+    bytes: usize,
+    closed: Option<End>,
+}
+
+/// How a connection ends once what is queued has been taken.
+#[derive(Clone, Debug)]
+enum End {
+    /// The client said goodbye.
+    Finished,
+    /// It is cut.
+    Because(Error),
+}
+
+/// Makes a connection's outbox.
+pub fn outbox() -> (Outbox, OutboxReader) {
+    let shared = Arc::new(Shared { queue: Mutex::default(), ready: Notify::new() });
+    (Outbox { shared: shared.clone() }, OutboxReader { shared })
+}
+
+impl Outbox {
+    /// Queues a message; false if the queue is closed, also when this message overflowed it.
+    pub fn push(&self, message: Outgoing) -> bool {
+        let mut queue = self.shared.lock();
+        if queue.closed.is_some() {
+            return false;
+        }
+        queue.bytes += weight(&message);
+        queue.messages.push_back(message);
+        if queue.messages.len() > MESSAGES_MAX || queue.bytes > BYTES_MAX {
+            queue.messages.clear();
+            queue.closed = Some(End::Because(Error::new(
+                ErrorKind::Overloaded,
+                format!("client reads too slowly: over {MESSAGES_MAX} messages or {BYTES_MAX} bytes waited"),
+            )));
+        }
+        let open = queue.closed.is_none();
+        drop(queue);
+        self.shared.ready.notify_one();
+        open
+    }
+
+    /// Ends the connection with this reason once what is queued has been taken.
+    pub fn close(&self, reason: Error) {
+        self.shared.lock().closed.get_or_insert(End::Because(reason));
+        self.shared.ready.notify_one();
+    }
+
+    /// Ends the connection in good order once what is queued has been taken.
+    pub fn finish(&self) {
+        self.shared.lock().closed.get_or_insert(End::Finished);
+        self.shared.ready.notify_one();
+    }
+
+    /// Whether the connection has ended or is about to.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed.is_some()
+    }
+
+    /// Messages waiting, for gauges.
+    pub fn depth(&self) -> usize {
+        self.shared.lock().messages.len()
+    }
+}
+
+impl OutboxReader {
+    /// Takes up to `max` waiting messages; none once the connection has ended in good order.
+    ///
+    /// # Errors
+    /// Why the connection was cut.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if the future is dropped.
+    pub async fn take(&mut self, max: usize) -> Result<Vec<Outgoing>, Error> {
+        loop {
+            let ready = self.shared.ready.notified();
+            {
+                let mut queue = self.shared.lock();
+                if !queue.messages.is_empty() {
+                    let mut bytes = 0;
+                    let fitting = queue.messages.iter().take(max).take_while(|message| {
+                        let is_room = bytes < TAKE_BYTES;
+                        bytes += weight(message);
+                        is_room
+                    });
+                    let count = fitting.count();
+                    let taken: Vec<Outgoing> = queue.messages.drain(..count).collect();
+                    queue.bytes -= taken.iter().map(weight).sum::<usize>();
+                    return Ok(taken);
+                }
+                match &queue.closed {
+                    None => {}
+                    Some(End::Finished) => return Ok(Vec::new()),
+                    Some(End::Because(reason)) => return Err(reason.clone()),
+                }
+            }
+            ready.await;
+        }
+    }
+}
+
+impl Drop for OutboxReader {
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.messages.clear();
+        queue.closed.get_or_insert(End::Finished);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a message holds in memory, roughly: enough to bound it.
+fn weight(message: &Outgoing) -> usize {
+    128 + match message {
+        Outgoing::Read { reply, .. } => reply.result.as_ref().map_or(0, weight_of_read),
+        Outgoing::Event(event) => match &event.body.value {
+            Value::Kept(Some(data)) if event.with_value => data.len(),
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
+/// What an answer to a read holds in memory, roughly.
+pub fn weight_of_read(result: &ReadResult) -> usize {
+    match result {
+        ReadResult::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
+        ReadResult::Children { children, .. } => {
+            let of_child =
+                |child: &Child| 64 + child.name.len() + child.data.as_ref().map_or(0, |data| data.len());
+            children.iter().map(of_child).sum()
+        }
+        ReadResult::Multi(results) => results.iter().flatten().map(weight_of_read).sum(),
+        ReadResult::Ephemerals(paths) => paths.iter().map(String::len).sum(),
+        _ => 0,
+    }
+}
