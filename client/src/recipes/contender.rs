@@ -1,0 +1,179 @@
+//! A place in a queue: an ephemeral sequential node, and who stands before it.
+//!
+//! Invariants:
+//! - all contenders of a queue have names with one prefix, so name order is queue order;
+//! - the token is the czxid of the contender's node: it grows from place to place;
+//! - whoever has come to the front stays there for as long as the node exists;
+//! - dropping a contender, or the future that makes one, takes its node away.
+
+use bytes::Bytes;
+use quorate_core::error::ErrorKind;
+use quorate_core::id::Zxid;
+use quorate_core::reply::Child;
+use quorate_core::request::Consistency;
+use quorate_core::znode::CreateMode;
+
+use crate::calls::Created;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::pending::Pending;
+use crate::watch::OneShot;
+
+/// The prefix of contenders' names; the server's Locks and Elections use the same.
+pub(super) const PREFIX: &str = "lock-";
+
+/// See the file's comment.
+#[derive(Debug)]
+pub(super) struct Contender {
+    client: Client,
+    parent: String,
+    created: Created,
+    is_gone: bool,
+}
+
+impl Contender {
+    /// Joins the queue at `parent`, which is created with its own parents if it is missing.
+    pub(super) async fn join(client: &Client, parent: &str, data: Bytes) -> Result<Contender> {
+        let prefix = child(parent, PREFIX);
+        loop {
+            let create = client.create(&prefix, data.clone()).mode(CreateMode::EphemeralSequential);
+            let joining = Joining { client: client.clone(), pending: Some(create.send()) };
+            match joining.await_created().await {
+                Ok(created) => {
+                    let (client, parent) = (client.clone(), parent.to_string());
+                    return Ok(Contender { client, parent, created, is_gone: false });
+                }
+                Err(error) if error.kind() == ErrorKind::NoNode => client.ensure_path(parent).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.created.path
+    }
+
+    pub(super) fn token(&self) -> Zxid {
+        self.created.stat.czxid
+    }
+
+    fn name(&self) -> &str {
+        self.created.path.rsplit('/').next().expect("a path has a last element")
+    }
+
+    /// The queue as this contender sees it: those before it, in order, with their data if wanted.
+    ///
+    /// A read that sees the session's own write sees every contender that came before it, so no
+    /// quorum is asked.
+    pub(super) async fn before(&self, with_data: bool) -> Result<Vec<(String, Option<Bytes>)>> {
+        let mut list = self.client.list(&self.parent).consistency(Consistency::Session);
+        if with_data {
+            list = list.with_data();
+        }
+        let mut children = list.await?.children;
+        children.truncate(self.place(&children)?);
+        let before = children.into_iter().filter(|child| child.name.starts_with(PREFIX));
+        Ok(before.map(|child| (child.name, child.data)).collect())
+    }
+
+    /// How many are before this contender, and what fires when anybody joins or leaves.
+    pub(super) async fn before_and_change(&self) -> Result<(usize, OneShot)> {
+        let list = self.client.list(&self.parent).consistency(Consistency::Session);
+        let (list, change) = list.and_watch().await?;
+        let before = &list.children[..self.place(&list.children)?];
+        Ok((before.iter().filter(|child| child.name.starts_with(PREFIX)).count(), change))
+    }
+
+    fn place(&self, children: &[Child]) -> Result<usize> {
+        let place = children.binary_search_by(|child| child.name.as_str().cmp(self.name()));
+        place.map_err(|_| lost(self.token()))
+    }
+
+    /// Waits until the contender with this name has gone.
+    pub(super) async fn gone(&self, name: &str) -> Result<()> {
+        let path = child(&self.parent, name);
+        loop {
+            let (stat, changed) =
+                self.client.exists(&path).consistency(Consistency::Session).and_watch().await?;
+            if stat.is_none() {
+                return Ok(());
+            }
+            changed.await?;
+        }
+    }
+
+    /// Waits until this contender's own node is gone, or the session is over; says which.
+    pub(super) async fn lost(&self) -> Error {
+        match self.gone(self.name()).await {
+            Ok(()) => lost(self.token()),
+            Err(error) => error,
+        }
+    }
+
+    /// Takes the node away and waits for it. A node that is gone already is no failure.
+    pub(super) async fn leave(mut self) -> Result<()> {
+        match self.client.delete(self.path()).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NoNode => {}
+            Err(error) => return Err(error),
+        }
+        self.is_gone = true;
+        Ok(())
+    }
+}
+
+impl Drop for Contender {
+    fn drop(&mut self) {
+        if !self.is_gone {
+            // Queued now; whether it worked nobody asks, the session's end does the same.
+            drop(self.client.delete(&self.created.path).send());
+        }
+    }
+}
+
+/// A contender's node on its way.
+struct Joining {
+    client: Client,
+    pending: Option<Pending<Created>>,
+}
+
+impl Joining {
+    async fn await_created(mut self) -> Result<Created> {
+        let pending = self.pending.as_mut().expect("present until it is ready");
+        let created = pending.await;
+        self.pending = None;
+        created
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        let Some(pending) = self.pending.take() else { return };
+        let client = self.client.clone();
+        // Outside a runtime the session's task has gone too, and the session will.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Ok(created) = pending.await {
+                    drop(client.delete(&created.path).send());
+                }
+            });
+        }
+    }
+}
+
+/// The path of a child.
+pub(super) fn child(parent: &str, name: &str) -> String {
+    if parent == "/" { format!("/{name}") } else { format!("{parent}/{name}") }
+}
+
+fn lost(token: Zxid) -> Error {
+    let error = quorate_core::error::Error::new(
+        ErrorKind::GuardFailed,
+        format!("the place with token {token} in the queue was taken away"),
+    );
+    Error::Refused { error, zxid: token }
+}

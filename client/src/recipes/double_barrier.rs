@@ -1,0 +1,98 @@
+//! A double barrier: nobody begins before all are in, nobody goes before all are done.
+//!
+//! Members are ephemeral nodes under `<path>/members`; `<path>/ready` is created by whoever sees
+//! that all are in. A round's members are those that were created before its `ready`, so that a
+//! quick member of the next round is not waited for by a slow one of this.
+
+use bytes::Bytes;
+use quorate_core::error::ErrorKind;
+use quorate_core::id::Zxid;
+use quorate_core::request::Consistency;
+
+use super::contender::{Contender, child};
+use crate::client::Client;
+use crate::error::Result;
+
+/// A double barrier at a path, for a known number of members.
+#[derive(Clone, Debug)]
+pub struct DoubleBarrier {
+    client: Client,
+    path: String,
+    members: usize,
+}
+
+impl DoubleBarrier {
+    /// The double barrier at `path`, whose nodes are created when they are first needed.
+    pub fn new(client: &Client, path: impl Into<String>, members: usize) -> DoubleBarrier {
+        DoubleBarrier { client: client.clone(), path: path.into(), members }
+    }
+
+    /// Enters and waits until all members have.
+    ///
+    /// # Errors
+    /// The session's end; `GuardFailed` if somebody deleted this member's node.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves again.
+    pub async fn enter(&self) -> Result<Inside> {
+        let (members, ready) = (child(&self.path, "members"), child(&self.path, "ready"));
+        let member = Contender::join(&self.client, &members, Bytes::new()).await?;
+        loop {
+            let (stat, created) =
+                self.client.exists(&ready).consistency(Consistency::Session).and_watch().await?;
+            if let Some(stat) = stat {
+                return Ok(Inside { member, members, ready, round: stat.czxid });
+            }
+            // Whoever comes last sees all the others.
+            if member.before(false).await?.len() + 1 >= self.members {
+                match self.client.create(&ready, Bytes::new()).await {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::NodeExists => {}
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
+            created.await?;
+        }
+    }
+}
+
+/// Between the barriers.
+#[derive(Debug)]
+#[must_use = "dropping it leaves without waiting for the others"]
+pub struct Inside {
+    member: Contender,
+    members: String,
+    ready: String,
+    round: Zxid,
+}
+
+impl Inside {
+    /// Leaves and waits until all members of this round have left or died.
+    ///
+    /// # Errors
+    /// The session's end.
+    ///
+    /// # Cancel safety
+    /// The leave is queued when this is first polled.
+    pub async fn leave(self) -> Result<()> {
+        let Inside { member, members, ready, round } = self;
+        let client = member.client().clone();
+        member.leave().await?;
+        loop {
+            let (list, changed) =
+                client.list(&members).with_stat().consistency(Consistency::Session).and_watch().await?;
+            let is_of_round = |stat: quorate_core::znode::Stat| stat.czxid < round;
+            if !list.children.iter().any(|child| child.stat.is_some_and(is_of_round)) {
+                break;
+            }
+            changed.await?;
+        }
+        match client.transaction().guard_created(&ready, round).delete(&ready).await {
+            Ok(_) => Ok(()),
+            // Another was quicker.
+            Err(error) if matches!(error.kind(), ErrorKind::GuardFailed | ErrorKind::NoNode) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The session: one background task that owns the stream to a member, and the handle to it.
+//!
+//! - [`requests`]: what was asked and not answered, in call order, for sending again;
+//! - [`watches`]: what is watched, with the position that each watch has reached;
+//! - [`task`]: connects, sends, receives, keeps the session alive, resumes it elsewhere.
+//!
+//! A call queues its request before it returns its future, so requests take effect in call order.
+//! The task ends with the last [`Handle`].
+
+pub(crate) mod requests;
+pub(crate) mod task;
+pub(crate) mod watches;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_core::command::Operation;
+use quorate_core::id::{MemberId, SessionId, Zxid};
+use quorate_core::reply::{ReadResult, WriteResult};
+use quorate_core::request::{Consistency, ReadRequest};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::connector::Connector;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use watches::WatchSender;
+
+/// Where a session stands, as this client knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// Attached to a member.
+    Connected,
+    /// Between connections. Requests wait; locks are still held, but not for longer than until the
+    /// session's deadline: whoever must not act on a lost lock pauses here.
+    Suspended,
+    /// The session is over, by the cluster's word or because its deadline passed without one.
+    Expired,
+    /// The client was closed.
+    Closed,
+}
+
+impl SessionState {
+    /// Whether the session is over for good.
+    pub fn is_over(self) -> bool {
+        matches!(self, SessionState::Expired | SessionState::Closed)
+    }
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) zxid: Zxid,
+    pub(crate) outcome: Outcome,
+}
+
+/// What was done or read.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Write(WriteResult),
+    Read(ReadResult),
+}
+
+/// Where an answer goes.
+pub(crate) type Responder = oneshot::Sender<Result<Answer>>;
+
+/// What a call asks of the task.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) ask: Ask,
+    pub(crate) respond: Responder,
+}
+
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Write(Operation),
+    /// A read; one that leaves a watch names it by the sender's key.
+    Read(ReadRequest, Consistency, Option<WatchSender>),
+    Auth(String, Bytes),
+    Close,
+}
+
+/// What a watch's stream asks of the task.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// Nobody listens any more.
+    Remove(u64),
+    /// The listener has caught up: tell it what it missed.
+    Resume(u64),
+}
+
+/// What the task tells whoever asks, without being asked.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) session: AtomicU64,
+    pub(crate) timeout_ms: AtomicU64,
+    pub(crate) member: AtomicU64,
+    pub(crate) last_zxid: AtomicU64,
+    watch_keys: AtomicU64,
+    pub(crate) ended: OnceLock<Error>,
+}
+
+/// Access to a session. The task ends when the last one is dropped.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    jobs: mpsc::Sender<Job>,
+    control: mpsc::UnboundedSender<Control>,
+    state: watch::Receiver<SessionState>,
+    facts: Arc<Facts>,
+}
+
+/// Opens a session and starts its task.
+pub(crate) async fn open(options: Options, connector: Connector) -> Result<Handle> {
+    let (jobs, jobs_receiver) = mpsc::channel(options.outstanding_max);
+    // Control messages are bounded by the number of watches.
+    let (control, control_receiver) = mpsc::unbounded_channel();
+    let facts = Arc::new(Facts::default());
+    let (state_sender, state) = watch::channel(SessionState::Connected);
+    let task =
+        task::Task::new(options, connector, jobs_receiver, control_receiver, state_sender, facts.clone());
+    task.start().await?;
+    Ok(Handle { jobs, control, state, facts })
+}
+
+impl Handle {
+    /// Queues a request behind all that were queued before; the answer comes from the receiver.
+    pub(crate) fn ask(&self, ask: Ask) -> oneshot::Receiver<Result<Answer>> {
+        let (respond, receiver) = oneshot::channel();
+        match self.jobs.try_send(Job { ask, respond }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(job)) => {
+                let limit = self.jobs.max_capacity();
+                // The caller holds the receiver: sending cannot fail.
+                let _ = job.respond.send(Err(Error::TooManyRequests { limit }));
+            }
+            Err(mpsc::error::TrySendError::Closed(job)) => {
+                let _ = job.respond.send(Err(self.ended()));
+            }
+        }
+        receiver
+    }
+
+    /// Why the session is over; [`Error::Closed`] if the task is gone without a word (its runtime
+    /// has ended).
+    pub(crate) fn ended(&self) -> Error {
+        self.facts.ended.get().cloned().unwrap_or(Error::Closed)
+    }
+
+    pub(crate) fn control(&self) -> mpsc::WeakUnboundedSender<Control> {
+        self.control.downgrade()
+    }
+
+    pub(crate) fn facts(&self) -> Arc<Facts> {
+        self.facts.clone()
+    }
+
+    pub(crate) fn state(&self) -> watch::Receiver<SessionState> {
+        self.state.clone()
+    }
+
+    pub(crate) fn next_watch_key(&self) -> u64 {
+        self.facts.watch_keys.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn session_id(&self) -> SessionId {
+        SessionId(self.facts.session.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn member_id(&self) -> MemberId {
+        MemberId(self.facts.member.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.facts.timeout_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn last_zxid(&self) -> Zxid {
+        Zxid(self.facts.last_zxid.load(Ordering::Relaxed))
+    }
+}
