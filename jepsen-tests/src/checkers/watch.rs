@@ -1,0 +1,156 @@
+//! Watches: between its start and its end a watcher hears of every change once, in order.
+//!
+//! - positions (zxid, ordinal) grow from event to event;
+//! - every acknowledged change behind the watcher's start has its event, with its number;
+//! - no event without a change that was attempted, none of one that was refused;
+//! - a watcher that was told of a gap is judged from there on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Anomaly, Checker, Verdict};
+use crate::history::{History, Kind, Operation, Process};
+
+/// See the file's comment.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch;
+
+/// What one watcher heard.
+#[derive(Default)]
+struct Heard {
+    since: Option<(u64, usize)>,
+    last: Option<(u64, u32, usize)>,
+    events: BTreeMap<u64, (u32, u64, usize)>,
+    gaps: usize,
+    caught: bool,
+}
+
+impl Checker for Watch {
+    fn name(&self) -> &'static str {
+        "watch"
+    }
+
+    fn check(&self, history: &History) -> Verdict {
+        let mut anomalies = Vec::new();
+        let mut watchers: BTreeMap<Process, Heard> = BTreeMap::new();
+        let mut changes: BTreeMap<u64, (u32, u64, usize)> = BTreeMap::new();
+        let mut attempted: BTreeSet<(u32, u64)> = BTreeSet::new();
+        let mut refused: BTreeMap<(u32, u64), usize> = BTreeMap::new();
+        for pair in history.pairs() {
+            if let Operation::Change { node, number } = pair.invoke.operation {
+                attempted.insert((node, number));
+                if pair.kind() == Kind::Fail {
+                    refused.insert((node, number), pair.begin);
+                }
+                let zxid = pair.completion.filter(|_| pair.kind() == Kind::Ok).and_then(|entry| entry.zxid);
+                if let (Some(zxid), Some(end)) = (zxid, pair.end) {
+                    changes.insert(zxid, (node, number, end));
+                }
+            }
+        }
+        for (index, entry) in history.entries.iter().enumerate() {
+            if entry.kind == Kind::Invoke {
+                continue;
+            }
+            let heard = watchers.entry(entry.process).or_default();
+            match entry.operation {
+                Operation::Watch { since: Some(since) } => heard.since = Some((since, index)),
+                Operation::Caught => heard.caught = true,
+                Operation::Gap => {
+                    heard.gaps += 1;
+                    let zxid = entry.zxid.unwrap_or(0);
+                    heard.since = Some((zxid, index));
+                    heard.last = None;
+                    // What was heard before the gap is judged by the order alone.
+                    heard.events.clear();
+                }
+                Operation::Event { node, number, ordinal } => {
+                    let zxid = entry.zxid.unwrap_or(0);
+                    anomalies.extend(heard.event(zxid, ordinal, index));
+                    heard.events.insert(zxid, (node, number, index));
+                    if !attempted.contains(&(node, number)) {
+                        anomalies.push(Anomaly::new(
+                            format!(
+                                "watcher {} heard of change {number} of node {node}, which nobody made",
+                                entry.process
+                            ),
+                            [index],
+                        ));
+                    }
+                    if let Some(begin) = refused.get(&(node, number)) {
+                        anomalies.push(Anomaly::new(
+                            format!(
+                                "watcher {} heard of change {number} of node {node}, which was refused",
+                                entry.process
+                            ),
+                            [*begin, index],
+                        ));
+                    }
+                }
+                _ => {}
+            }
+        }
+        watchers.retain(|_, heard| heard.since.is_some());
+        let mut events = 0;
+        for (process, heard) in &watchers {
+            events += heard.events.len();
+            let (since, started) = heard.since.unwrap_or_default();
+            for (zxid, (node, number, end)) in changes.range(since + 1..) {
+                match heard.events.get(zxid) {
+                    Some((heard_node, heard_number, _)) if (heard_node, heard_number) == (node, number) => {}
+                    Some((other_node, other, index)) => anomalies.push(Anomaly::new(
+                        format!(
+                            "watcher {process} heard of change {other} of node {other_node} at zxid {zxid}, which made change {number} of node {node}"
+                        ),
+                        [*end, *index],
+                    )),
+                    None => anomalies.push(Anomaly::new(
+                        format!("watcher {process} never heard of change {number} of node {node} (zxid {zxid})"),
+                        [started, *end],
+                    )),
+                }
+            }
+        }
+        if anomalies.is_empty() {
+            if events == 0 || changes.is_empty() {
+                return Verdict::Unknown { reason: "no watcher heard of any change".into() };
+            }
+            if let Some((process, _)) = watchers.iter().find(|(_, heard)| !heard.caught) {
+                return Verdict::Unknown { reason: format!("watcher {process} did not hear to the end") };
+            }
+        }
+        let gaps: usize = watchers.values().map(|heard| heard.gaps).sum();
+        Verdict::of(
+            anomalies,
+            format!(
+                "{} changes, {} watchers, {events} events, {gaps} gaps told",
+                changes.len(),
+                watchers.len()
+            ),
+        )
+    }
+}
+
+impl Heard {
+    /// Judges an event's place behind the one before.
+    fn event(&mut self, zxid: u64, ordinal: u32, index: usize) -> Option<Anomaly> {
+        let before = self.last.replace((zxid, ordinal, index));
+        if let Some((since, started)) = self.since
+            && zxid <= since
+        {
+            return Some(Anomaly::new(
+                format!("an event of zxid {zxid} came although the watch began behind {since}"),
+                [started, index],
+            ));
+        }
+        let (last, last_ordinal, at) = before?;
+        let what = match (last, last_ordinal).cmp(&(zxid, ordinal)) {
+            std::cmp::Ordering::Less => return None,
+            std::cmp::Ordering::Equal => "was repeated",
+            std::cmp::Ordering::Greater => "came out of order",
+        };
+        Some(Anomaly::new(
+            format!("the event at {zxid}.{ordinal} {what} (after {last}.{last_ordinal})"),
+            [at, index],
+        ))
+    }
+}

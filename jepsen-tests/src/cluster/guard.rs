@@ -1,0 +1,77 @@
+//! The guard: a small shell that kills members whose harness has died.
+//!
+//! It reads which processes live from a pipe whose other end only the harness holds. However the
+//! harness ends, panic and `kill -9` included, the pipe closes and the guard kills what is left and
+//! removes the cluster's folder. It runs in a process group of its own, so that Ctrl-C reaches the
+//! harness first.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use super::ClusterError;
+
+const SCRIPT: &str = r#"
+pids=""
+while read -r word pid; do
+  rest=""
+  for known in $pids; do [ "$known" = "$pid" ] || rest="$rest $known"; done
+  pids="$rest"
+  [ "$word" = add ] && pids="$pids $pid"
+done
+for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
+[ -n "$1" ] && rm -rf -- "$1"
+exit 0
+"#;
+
+/// See the file's comment.
+#[derive(Debug)]
+pub(super) struct Guard {
+    shell: Child,
+    pipe: Option<ChildStdin>,
+}
+
+impl Guard {
+    /// Starts a guard; `folder` is removed at the end, if given.
+    pub(super) fn start(folder: Option<&Path>) -> Result<Guard, ClusterError> {
+        let folder = folder.map(Path::as_os_str).unwrap_or_default();
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", SCRIPT, "quorate-guard"])
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|source| ClusterError::Spawn { program: "/bin/sh".into(), source })?;
+        let pipe = shell.stdin.take();
+        Ok(Guard { shell, pipe })
+    }
+
+    /// This process must not outlive the harness.
+    pub(super) fn add(&mut self, pid: u32) -> Result<(), ClusterError> {
+        self.tell("add", pid)
+    }
+
+    /// This process has been waited for: its number may soon be somebody else's.
+    pub(super) fn forget(&mut self, pid: u32) -> Result<(), ClusterError> {
+        self.tell("forget", pid)
+    }
+
+    fn tell(&mut self, word: &str, pid: u32) -> Result<(), ClusterError> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        writeln!(pipe, "{word} {pid}")
+            .map_err(|source| ClusterError::Spawn { program: "the guard".into(), source })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        // It ends when its pipe closes; not waiting would leave a zombie.
+        if let Err(error) = self.shell.wait() {
+            eprintln!("the guard could not be waited for: {error}");
+        }
+    }
+}

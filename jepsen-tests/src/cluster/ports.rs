@@ -1,0 +1,67 @@
+//! Loopback ports that stay ours for as long as a cluster lives, its members' restarts included.
+//!
+//! Ports are taken below the range from which the kernel draws ports for outgoing connections:
+//! otherwise such a connection could sit on a killed member's port when it comes back. A locked
+//! file a block keeps clusters of tests that run side by side apart.
+
+use std::fs::{File, TryLockError};
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use super::ClusterError;
+
+const FIRST: u16 = 11_000;
+const LAST: u16 = 31_000;
+/// Ports a block: one member's client, peer and HTTP port, for ten members.
+const BLOCK: u16 = 30;
+
+/// A block of ports, ours until dropped.
+#[derive(Debug)]
+pub struct PortBlock {
+    first: u16,
+    _lock: File,
+}
+
+impl PortBlock {
+    /// Takes a block that nobody uses.
+    ///
+    /// # Errors
+    /// [`ClusterError::Ports`] if there is none.
+    pub fn take() -> Result<PortBlock, ClusterError> {
+        let folder = folder();
+        std::fs::create_dir_all(&folder).map_err(|error| ClusterError::Ports(error.to_string()))?;
+        let blocks = (LAST - FIRST) / BLOCK;
+        // Start anywhere: two harnesses then seldom meet.
+        let start = fastrand::u16(..blocks);
+        for index in 0..blocks {
+            let first = FIRST + (start + index) % blocks * BLOCK;
+            let path = folder.join(format!("{first}.lock"));
+            let Ok(lock) = File::options().create(true).truncate(false).write(true).open(&path) else {
+                continue;
+            };
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock | TryLockError::Error(_)) => continue,
+            }
+            let is_free = (first..first + BLOCK).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+            if is_free {
+                return Ok(PortBlock { first, _lock: lock });
+            }
+        }
+        Err(ClusterError::Ports(format!("no free block of {BLOCK} between {FIRST} and {LAST}")))
+    }
+
+    /// The ports of the member in this slot: clients, peers, HTTP.
+    ///
+    /// # Panics
+    /// Beyond ten slots: a block has no more.
+    pub fn member(&self, slot: u16) -> (u16, u16, u16) {
+        assert!(slot < BLOCK / 3, "a block has ports for {} members", BLOCK / 3);
+        let port = self.first + slot * 3;
+        (port, port + 1, port + 2)
+    }
+}
+
+fn folder() -> PathBuf {
+    std::env::temp_dir().join("quorate-jepsen-ports")
+}

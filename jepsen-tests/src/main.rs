@@ -1,0 +1,219 @@
+//! `jepsen-tests`: parse, run, show.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use jepsen_tests::checkers::{Finding, Verdict, judge};
+use jepsen_tests::history::History;
+use jepsen_tests::run::{self, Outcome, Plan, RunError};
+use jepsen_tests::scenarios::{self, Failure, Measured};
+use jepsen_tests::{nemesis, run_local, workloads};
+
+/// Proof under faults: real members, real kills, and checkers that judge what clients saw.
+#[derive(Parser)]
+#[command(name = "jepsen-tests", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a workload under faults and judge its history.
+    Run {
+        /// Which; `list` shows them.
+        #[arg(long)]
+        workload: String,
+        /// Which faults, comma-separated: they take turns. `list` shows them.
+        #[arg(long, value_delimiter = ',', default_value = "none")]
+        nemesis: Vec<String>,
+        /// How many members.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+        members: u64,
+        /// How long.
+        #[arg(long, default_value = "60s", value_parser = parse_duration)]
+        time: Duration,
+        /// Where all choices come from: the same seed, the same operations and faults. Drawn if
+        /// absent, and printed.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// How many clients.
+        #[arg(long, default_value_t = 6)]
+        workers: u32,
+        /// Operations a second, all clients together, at most.
+        #[arg(long, default_value_t = 300)]
+        rate: u32,
+        /// Where to keep the history, the report and the members' logs.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
+    /// Show the workloads, nemeses and scenarios.
+    List,
+    /// Judge a history again: the file of a run, beside its run.json.
+    Check {
+        /// history.jsonl.
+        history: PathBuf,
+    },
+    /// Judge a run's folder again and write its report.html.
+    Report {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Run a scenario with its own story; the tests run short forms of the same.
+    Scenario {
+        /// Which.
+        name: Scenario,
+        /// How often (failover: kills; crash-recovery: kills; bad-input: idle connections).
+        #[arg(long)]
+        times: Option<u32>,
+        /// For crash-recovery.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scenario {
+    /// The leader dies again and again under a write load.
+    Failover,
+    /// A member dies at random instants while it writes.
+    CrashRecovery,
+    /// A session outlives its member.
+    SessionMove,
+    /// A lost disk is refused and replaced.
+    LostDisk,
+    /// A lagging member installs a snapshot under its clients.
+    LaggingMember,
+    /// Malformed, oversized, too many, too deep.
+    BadInput,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run { workload, nemesis, members, time, seed, workers, rate, folder } => {
+            let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+            let time_ms = time.as_millis() as u64;
+            let plan = Plan { workload, nemesis, members, time_ms, seed, workers, rate };
+            start(&plan, folder)
+        }
+        Command::List => {
+            list();
+            Ok(true)
+        }
+        Command::Check { history } => again(&history, false),
+        Command::Report { folder } => again(&folder.join(run::HISTORY_FILE), true),
+        Command::Scenario { name, times, seed } => return scenario(name, times, seed),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("jepsen-tests: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(plan: &Plan, folder: Option<PathBuf>) -> Result<bool, RunError> {
+    let folder = folder.unwrap_or_else(|| {
+        let runs = std::env::temp_dir().join("quorate-jepsen-runs");
+        let name = format!("{}-{}-{}", plan.workload, plan.nemesis.join("+"), plan.seed);
+        let again = (1..).map(|count| runs.join(format!("{name}.{count}")));
+        std::iter::once(runs.join(&name)).chain(again).find(|folder| !folder.exists()).unwrap_or(runs)
+    });
+    println!("{}", plan.command());
+    let outcome = run_local(run::run(plan, &folder))?;
+    show(&outcome, &folder);
+    Ok(outcome.is_valid())
+}
+
+fn show(outcome: &Outcome, folder: &Path) {
+    outcome.findings.iter().for_each(show_finding);
+    for panic in &outcome.panics {
+        println!("  panic          INVALID  {panic}");
+    }
+    let verdict = if outcome.is_valid() { "valid" } else { "NOT VALID" };
+    println!("{verdict}; {}", folder.join("report.html").display());
+}
+
+fn show_finding(finding: &Finding) {
+    let (word, text) = match &finding.verdict {
+        Verdict::Valid { summary } => ("valid", summary.clone()),
+        Verdict::Unknown { reason } => ("UNKNOWN", reason.clone()),
+        Verdict::Invalid { anomalies } => {
+            let first: Vec<&str> = anomalies.iter().take(3).map(|anomaly| anomaly.what.as_str()).collect();
+            ("INVALID", format!("{} anomalies: {}", anomalies.len(), first.join("; ")))
+        }
+    };
+    println!("  {:14} {word:8} {text}", finding.checker);
+}
+
+/// Judges a kept history again.
+fn again(path: &Path, with_report: bool) -> Result<bool, RunError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let history = History::read(path)?;
+    let mut outcome = run::load(folder)?;
+    outcome.findings = judge(&run::checkers(&outcome.plan)?, &history);
+    if with_report {
+        run::save(folder, &outcome, &history)?;
+    }
+    show(&outcome, folder);
+    Ok(outcome.is_valid())
+}
+
+fn list() {
+    println!("Workloads:");
+    for workload in workloads::all() {
+        println!("  {:14} {}", workload.name(), workload.about());
+    }
+    println!("Nemeses:");
+    for nemesis in nemesis::all() {
+        println!("  {:14} {}", nemesis.name(), nemesis.about());
+    }
+    println!("Scenarios:");
+    for scenario in Scenario::value_variants() {
+        if let Some(value) = scenario.to_possible_value() {
+            let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+            println!("  {:14} {help}", value.get_name());
+        }
+    }
+}
+
+fn scenario(name: Scenario, times: Option<u32>, seed: u64) -> ExitCode {
+    let started = std::time::Instant::now();
+    let result: Result<Measured, Failure> = match name {
+        Scenario::Failover => run_local(scenarios::failover::run(times.unwrap_or(20))),
+        Scenario::CrashRecovery => run_local(scenarios::crash_recovery::run(times.unwrap_or(50), seed)),
+        Scenario::SessionMove => run_local(scenarios::session_move::run()),
+        Scenario::LostDisk => run_local(scenarios::lost_disk::run()),
+        Scenario::LaggingMember => run_local(scenarios::lagging_member::run()),
+        Scenario::BadInput => run_local(scenarios::bad_input::run(times.unwrap_or(10_000) as usize)),
+    };
+    match result {
+        Ok(measured) => {
+            print!("{measured}");
+            println!("passed in {:.1} s", started.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("FAILED: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `90s`, `1500ms`, `5m`, `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("{text:?} is not like 500ms, 60s, 5m or 1h")),
+    };
+    let count: u64 = digits.parse().map_err(|_| format!("{text:?} is not like 60s"))?;
+    Ok(Duration::from_millis(count * unit))
+}

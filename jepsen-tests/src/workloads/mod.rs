@@ -1,0 +1,147 @@
+//! Workloads: what clients do while faults happen. One a file.
+//!
+//! A workload prepares the tree, runs a worker a process until the time is up, reads what must be
+//! read at the end, and names the checkers that judge it. All randomness comes from the seed and the
+//! process' number, so the same seed asks the same operations in the same order of each process.
+
+pub mod lock;
+pub mod register;
+pub mod sequence;
+pub mod set;
+pub mod watch;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use quorate::Client;
+
+use crate::checkers::Checker;
+use crate::history::{Operation, Process, Recorder};
+
+/// How long a worker waits for an answer before it notes "unknown" and goes on.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of the workers' sessions: the least that members grant by default.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What a workload's parts share: where the cluster is, when to stop, where to write down.
+#[derive(Clone, Debug)]
+pub struct Arena {
+    /// All members' client addresses.
+    pub endpoints: Vec<String>,
+    /// The history.
+    pub recorder: Recorder,
+    /// How many workers run.
+    pub workers: u32,
+    /// Operations a second a worker, at most: what checkers can judge.
+    pub rate: f64,
+    /// Set when the time is up.
+    pub stop: Rc<Cell<bool>>,
+}
+
+/// Something clients do.
+pub trait Workload {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+    /// One line for `list`.
+    fn about(&self) -> &'static str;
+    /// Makes the nodes that the workers need.
+    fn prepare(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>>;
+    /// One worker's life: until [`Arena::stop`].
+    fn work(&self, arena: Arena, process: Process, random: fastrand::Rng) -> LocalBoxFuture<'_, ()>;
+    /// What must be read when all workers have ended and the cluster is whole again.
+    fn finish(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>>;
+    /// Who judges.
+    fn checkers(&self) -> Vec<Box<dyn Checker>>;
+}
+
+/// All workloads.
+pub fn all() -> Vec<Box<dyn Workload>> {
+    vec![
+        Box::new(register::Register),
+        Box::new(sequence::Sequence),
+        Box::new(set::Set),
+        Box::new(lock::Lock),
+        Box::new(watch::Watch::default()),
+    ]
+}
+
+impl Arena {
+    /// A client to all members.
+    pub async fn connect(&self) -> quorate::Result<Client> {
+        Client::builder()
+            .endpoints(self.endpoints.clone())
+            .session_timeout(SESSION_TIMEOUT)
+            .connect_timeout(Duration::from_secs(60))
+            .connect()
+            .await
+    }
+
+    /// Waits for its turn: at most [`Arena::rate`] operations a second.
+    pub async fn pace(&self, random: &mut fastrand::Rng) {
+        let mean = 1.0 / self.rate;
+        tokio::time::sleep(Duration::from_secs_f64(mean * (0.5 + random.f64()))).await;
+    }
+
+    /// Notes how an operation ended: done, refused for good, or unknown. Returns what was answered.
+    pub async fn note<T>(
+        &self,
+        process: Process,
+        asked: Operation,
+        call: impl Future<Output = quorate::Result<T>>,
+        told: impl FnOnce(&T) -> (Operation, Option<u64>),
+    ) -> Noted<T> {
+        self.recorder.invoke(process, asked.clone());
+        match tokio::time::timeout(ANSWER_PATIENCE, call).await {
+            Ok(Ok(answer)) => {
+                let (operation, zxid) = told(&answer);
+                self.recorder.ok(process, operation, zxid);
+                Noted::Ok(answer)
+            }
+            Ok(Err(error @ quorate::Error::Refused { .. })) => {
+                let zxid = match &error {
+                    quorate::Error::Refused { zxid, .. } => Some(zxid.0),
+                    _ => None,
+                };
+                self.recorder.fail(process, asked, zxid, error.to_string());
+                Noted::Refused(error)
+            }
+            Ok(Err(error)) => {
+                // The session's end leaves what was under way unknown; all else was never sent.
+                match error {
+                    quorate::Error::OutcomeUnknown => {
+                        self.recorder.info(process, asked, Some(error.to_string()));
+                    }
+                    _ => self.recorder.fail(process, asked, None, error.to_string()),
+                }
+                Noted::Ended
+            }
+            Err(_) => {
+                self.recorder.info(process, asked, Some(format!("no answer in {ANSWER_PATIENCE:?}")));
+                Noted::Ended
+            }
+        }
+    }
+}
+
+/// How an operation ended, for the worker.
+#[derive(Debug)]
+pub enum Noted<T> {
+    /// Answered.
+    Ok(T),
+    /// Refused: it did not happen.
+    Refused(quorate::Error),
+    /// The session is over, or the answer is too late: take a new client.
+    Ended,
+}
+
+/// A number as node data.
+fn parse(data: Option<&[u8]>) -> Option<u64> {
+    std::str::from_utf8(data?).ok()?.parse().ok()
+}
+
+/// The number at the end of a sequential node's name.
+fn number_of(name: &str) -> Option<u64> {
+    name.rsplit('-').next()?.parse().ok()
+}

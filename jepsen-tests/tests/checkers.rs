@@ -1,0 +1,535 @@
+//! Every checker rejects a history that is known to be bad, accepts one that is good, and never
+//! calls "nothing seen" or "unknown" a pass.
+
+use std::time::Duration;
+
+use jepsen_tests::checkers::availability::Availability;
+use jepsen_tests::checkers::digest::Digest;
+use jepsen_tests::checkers::fencing::Fencing;
+use jepsen_tests::checkers::linearizable::Linearizable;
+use jepsen_tests::checkers::sequence::Sequence;
+use jepsen_tests::checkers::set::Set;
+use jepsen_tests::checkers::watch::Watch;
+use jepsen_tests::checkers::{Checker, Verdict};
+use jepsen_tests::history::{Entry, History, Kind, NEMESIS, Operation, Process};
+
+const REGISTER: Linearizable = Linearizable { initial: (0, 0) };
+
+/// A history under construction; every entry comes 1 ms after the one before.
+#[derive(Default)]
+struct Story(History);
+
+impl Story {
+    fn entry(mut self, process: Process, kind: Kind, operation: Operation, zxid: Option<u64>) -> Story {
+        let time_us = 1000 * self.0.entries.len() as u64;
+        self.0.entries.push(Entry { time_us, process, kind, operation, zxid, error: None });
+        self
+    }
+
+    fn invoke(self, process: Process, operation: Operation) -> Story {
+        self.entry(process, Kind::Invoke, operation, None)
+    }
+
+    fn ok(self, process: Process, operation: Operation) -> Story {
+        self.entry(process, Kind::Ok, operation, None)
+    }
+
+    fn ok_at(self, process: Process, zxid: u64, operation: Operation) -> Story {
+        self.entry(process, Kind::Ok, operation, Some(zxid))
+    }
+
+    fn info(self, process: Process, operation: Operation) -> Story {
+        self.entry(process, Kind::Info, operation, None)
+    }
+
+    fn fail(self, process: Process, operation: Operation) -> Story {
+        self.entry(process, Kind::Fail, operation, None)
+    }
+
+    /// An operation without anything beside it.
+    fn alone(self, process: Process, asked: Operation, told: Operation) -> Story {
+        self.invoke(process, asked).ok(process, told)
+    }
+
+    fn verdict(&self, checker: impl Checker) -> Verdict {
+        checker.check(&self.0)
+    }
+
+    fn is_valid(&self, checker: impl Checker) {
+        let verdict = self.verdict(checker);
+        assert!(verdict.is_valid(), "{verdict:?}");
+    }
+
+    fn is_rejected(&self, checker: impl Checker, because: &str) {
+        match self.verdict(checker) {
+            Verdict::Invalid { anomalies } => {
+                assert!(anomalies.iter().any(|anomaly| anomaly.what.contains(because)), "{anomalies:?}");
+            }
+            other => panic!("not rejected: {other:?}"),
+        }
+    }
+
+    fn is_unknown(&self, checker: impl Checker) {
+        let verdict = self.verdict(checker);
+        assert!(matches!(verdict, Verdict::Unknown { .. }), "{verdict:?}");
+    }
+}
+
+fn read(value: Option<(u64, i32)>) -> Operation {
+    Operation::Read { key: 1, value }
+}
+
+fn write(value: u64, version: Option<i32>) -> Operation {
+    Operation::Write { key: 1, value, version }
+}
+
+fn compare_and_set(expected: i32, value: u64, applied: Option<bool>) -> Operation {
+    Operation::CompareAndSet { key: 1, expected, value, applied }
+}
+
+// --- linearizable -------------------------------------------------------------------------------
+
+#[test]
+fn a_read_may_see_a_write_that_is_under_way_or_not() {
+    Story::default()
+        .invoke(1, write(5, None))
+        .alone(2, read(None), read(Some((0, 0))))
+        .alone(2, read(None), read(Some((5, 1))))
+        .ok(1, write(5, Some(1)))
+        .alone(2, read(None), read(Some((5, 1))))
+        .is_valid(REGISTER);
+}
+
+#[test]
+fn a_stale_read_is_rejected() {
+    Story::default()
+        .alone(1, write(5, None), write(5, Some(1)))
+        .alone(2, read(None), read(Some((0, 0))))
+        .is_rejected(REGISTER, "register 1");
+}
+
+#[test]
+fn a_value_that_goes_back_is_rejected() {
+    Story::default()
+        .invoke(1, write(5, None))
+        .alone(2, read(None), read(Some((5, 1))))
+        .alone(3, read(None), read(Some((0, 0))))
+        .ok(1, write(5, Some(1)))
+        .is_rejected(REGISTER, "no order");
+}
+
+#[test]
+fn a_lost_write_is_rejected() {
+    Story::default()
+        .alone(1, write(5, None), write(5, Some(1)))
+        .alone(1, write(6, None), write(6, Some(1)))
+        .is_rejected(REGISTER, "no order");
+}
+
+#[test]
+fn a_write_applied_twice_is_rejected() {
+    Story::default()
+        .alone(1, write(5, None), write(5, Some(1)))
+        .alone(2, read(None), read(Some((5, 2))))
+        .is_rejected(REGISTER, "no order");
+}
+
+#[test]
+fn two_successful_compare_and_sets_of_one_version_are_rejected() {
+    Story::default()
+        .invoke(1, compare_and_set(0, 7, None))
+        .invoke(2, compare_and_set(0, 8, None))
+        .ok(1, compare_and_set(0, 7, Some(true)))
+        .ok(2, compare_and_set(0, 8, Some(true)))
+        .is_rejected(REGISTER, "no order");
+}
+
+#[test]
+fn a_compare_and_set_refused_without_a_reason_is_rejected() {
+    Story::default()
+        .alone(1, compare_and_set(0, 7, None), compare_and_set(0, 7, Some(false)))
+        .is_rejected(REGISTER, "no order");
+}
+
+#[test]
+fn an_unknown_write_may_have_happened_late_or_never() {
+    let story = Story::default().invoke(1, write(5, None)).info(1, write(5, None)).alone(
+        2,
+        read(None),
+        read(Some((0, 0))),
+    );
+    story.is_valid(REGISTER);
+    Story(story.0).alone(2, read(None), read(Some((5, 1)))).is_valid(REGISTER);
+}
+
+#[test]
+fn an_unknown_write_cannot_happen_twice() {
+    Story::default()
+        .invoke(1, write(5, None))
+        .info(1, write(5, None))
+        .alone(2, read(None), read(Some((5, 1))))
+        .alone(2, write(6, None), write(6, Some(2)))
+        .alone(2, read(None), read(Some((5, 3))))
+        .is_rejected(REGISTER, "no order");
+}
+
+#[test]
+fn a_refused_write_must_not_be_seen() {
+    Story::default()
+        .invoke(1, write(5, None))
+        .fail(1, write(5, None))
+        .alone(2, read(None), read(Some((5, 1))))
+        .is_rejected(REGISTER, "no order");
+}
+
+#[test]
+fn keys_are_judged_each_by_itself() {
+    Story::default()
+        .alone(1, write(5, None), write(5, Some(1)))
+        .alone(2, Operation::Read { key: 2, value: None }, Operation::Read { key: 2, value: Some((0, 0)) })
+        .is_valid(REGISTER);
+}
+
+#[test]
+fn a_long_concurrent_history_is_judged_in_time() {
+    // Five clients, a thousand rounds: every client's write of a round overlaps all others'.
+    let mut story = Story::default();
+    let mut version = 0;
+    for round in 0..1000_u64 {
+        for process in 0..5 {
+            story = story.invoke(process, write(round * 5 + u64::from(process), None));
+        }
+        for process in (0..5).rev() {
+            version += 1;
+            story = story.ok(process, write(round * 5 + u64::from(process), Some(version)));
+        }
+    }
+    story.is_valid(REGISTER);
+    story.alone(9, read(None), read(Some((1, 1)))).is_rejected(REGISTER, "no order");
+}
+
+#[test]
+fn a_history_without_operations_proves_nothing() {
+    Story::default().is_unknown(REGISTER);
+    Story::default().invoke(1, write(5, None)).info(1, write(5, None)).is_unknown(REGISTER);
+}
+
+// --- set ----------------------------------------------------------------------------------------
+
+fn add(element: u64) -> Operation {
+    Operation::Add { element }
+}
+
+fn elements(elements: &[u64]) -> Operation {
+    Operation::ReadSet { elements: Some(elements.to_vec()) }
+}
+
+const READ_SET: Operation = Operation::ReadSet { elements: None };
+
+fn additions() -> Story {
+    Story::default()
+        .alone(1, add(1), add(1))
+        .invoke(1, add(2))
+        .info(1, add(2))
+        .invoke(1, add(3))
+        .fail(1, add(3))
+}
+
+#[test]
+fn an_unknown_addition_may_be_there_or_not() {
+    additions().alone(2, READ_SET, elements(&[1])).is_valid(Set);
+    additions().alone(2, READ_SET, elements(&[1, 2])).is_valid(Set);
+}
+
+#[test]
+fn a_lost_element_is_rejected() {
+    additions().alone(2, READ_SET, elements(&[2])).is_rejected(Set, "element 1 was acknowledged and is lost");
+}
+
+#[test]
+fn an_element_that_nobody_added_is_rejected() {
+    additions().alone(2, READ_SET, elements(&[1, 9])).is_rejected(Set, "nobody added element 9");
+}
+
+#[test]
+fn a_refused_element_that_is_there_is_rejected() {
+    additions().alone(2, READ_SET, elements(&[1, 3])).is_rejected(Set, "element 3 was refused");
+}
+
+#[test]
+fn a_set_that_nobody_read_at_the_end_proves_nothing() {
+    additions().is_unknown(Set);
+    additions().alone(2, READ_SET, elements(&[1])).alone(1, add(4), add(4)).is_unknown(Set);
+}
+
+// --- sequence -----------------------------------------------------------------------------------
+
+fn create(tag: u64, number: Option<u64>) -> Operation {
+    Operation::Sequence { tag, number }
+}
+
+fn nodes(nodes: &[(u64, u64)]) -> Operation {
+    Operation::ReadSequence { nodes: Some(nodes.to_vec()) }
+}
+
+const LIST: Operation = Operation::ReadSequence { nodes: None };
+
+fn creates() -> Story {
+    Story::default()
+        .alone(1, create(70, None), create(70, Some(0)))
+        .alone(1, create(71, None), create(71, Some(1)))
+        .invoke(2, create(72, None))
+        .info(2, create(72, None))
+}
+
+#[test]
+fn an_unknown_create_may_be_there_once() {
+    creates().alone(3, LIST, nodes(&[(0, 70), (1, 71)])).is_valid(Sequence);
+    creates().alone(3, LIST, nodes(&[(0, 70), (1, 71), (2, 72)])).is_valid(Sequence);
+}
+
+#[test]
+fn a_create_applied_twice_is_rejected() {
+    creates()
+        .alone(3, LIST, nodes(&[(0, 70), (1, 71), (2, 71)]))
+        .is_rejected(Sequence, "create 71 was applied twice");
+    creates()
+        .alone(3, LIST, nodes(&[(0, 70), (1, 71), (2, 72), (3, 72)]))
+        .is_rejected(Sequence, "create 72 was applied twice");
+}
+
+#[test]
+fn a_lost_create_is_rejected() {
+    creates()
+        .alone(3, LIST, nodes(&[(0, 70)]))
+        .is_rejected(Sequence, "number 1 was acknowledged and is lost");
+}
+
+#[test]
+fn a_number_given_twice_is_rejected() {
+    creates()
+        .alone(1, create(73, None), create(73, Some(1)))
+        .alone(3, LIST, nodes(&[(0, 70), (1, 71)]))
+        .is_rejected(Sequence, "number 1 was given twice");
+}
+
+#[test]
+fn a_number_that_goes_back_is_rejected() {
+    Story::default()
+        .alone(1, create(70, None), create(70, Some(5)))
+        .alone(2, create(71, None), create(71, Some(4)))
+        .alone(3, LIST, nodes(&[(4, 71), (5, 70)]))
+        .is_rejected(Sequence, "number 4 was given after 5");
+}
+
+#[test]
+fn creates_that_nobody_listed_at_the_end_prove_nothing() {
+    creates().is_unknown(Sequence);
+    Story::default().alone(3, LIST, nodes(&[])).is_unknown(Sequence);
+}
+
+// --- fencing ------------------------------------------------------------------------------------
+
+const ACQUIRE: Operation = Operation::Acquire { token: None };
+
+fn granted(token: u64) -> Operation {
+    Operation::Acquire { token: Some(token) }
+}
+
+fn using(token: u64, accepted: Option<bool>) -> Operation {
+    Operation::UseLock { token, accepted }
+}
+
+#[test]
+fn a_stale_holder_that_is_refused_is_no_anomaly() {
+    Story::default()
+        .alone(1, ACQUIRE, granted(10))
+        .invoke(1, using(10, None))
+        .ok_at(1, 11, using(10, Some(true)))
+        .alone(2, ACQUIRE, granted(20))
+        .invoke(2, using(20, None))
+        .ok_at(2, 21, using(20, Some(true)))
+        .alone(1, using(10, None), using(10, Some(false)))
+        .is_valid(Fencing);
+}
+
+#[test]
+fn a_stale_holder_that_gets_through_is_rejected() {
+    Story::default()
+        .alone(1, ACQUIRE, granted(10))
+        .alone(2, ACQUIRE, granted(20))
+        .invoke(2, using(20, None))
+        .ok_at(2, 21, using(20, Some(true)))
+        .invoke(1, using(10, None))
+        .ok_at(1, 22, using(10, Some(true)))
+        .is_rejected(Fencing, "token 10 was accepted at zxid 22, after token 20");
+}
+
+#[test]
+fn a_token_that_does_not_grow_is_rejected() {
+    let story = |second| Story::default().alone(1, ACQUIRE, granted(10)).alone(2, ACQUIRE, granted(second));
+    story(9).is_rejected(Fencing, "token 9 was granted after token 10");
+    story(10).is_rejected(Fencing, "token 10 was granted twice");
+}
+
+#[test]
+fn a_use_after_the_release_is_rejected() {
+    Story::default()
+        .alone(1, ACQUIRE, granted(10))
+        .alone(1, Operation::Release { token: 10 }, Operation::Release { token: 10 })
+        .invoke(1, using(10, None))
+        .ok_at(1, 12, using(10, Some(true)))
+        .is_rejected(Fencing, "after its release");
+}
+
+#[test]
+fn a_lock_that_nobody_used_proves_nothing() {
+    Story::default().alone(1, ACQUIRE, granted(10)).is_unknown(Fencing);
+}
+
+// --- watch --------------------------------------------------------------------------------------
+
+const WATCHER: Process = 9;
+
+fn change(number: u64) -> Operation {
+    Operation::Change { node: 0, number }
+}
+
+fn event(number: u64) -> Operation {
+    Operation::Event { node: 0, number, ordinal: 0 }
+}
+
+/// Changes 1, 2, 3 at zxids 11, 12, 13 after a watcher started behind 10.
+fn changes() -> Story {
+    let mut story = Story::default().ok(WATCHER, Operation::Watch { since: Some(10) });
+    for number in 1..=3 {
+        story = story.invoke(1, change(number)).ok_at(1, 10 + number, change(number));
+    }
+    story
+}
+
+fn hears(mut story: Story, events: &[(u64, u64)]) -> Story {
+    for (zxid, number) in events {
+        story = story.ok_at(WATCHER, *zxid, event(*number));
+    }
+    story.ok(WATCHER, Operation::Caught)
+}
+
+#[test]
+fn a_watcher_that_hears_all_in_order_is_valid() {
+    hears(changes(), &[(11, 1), (12, 2), (13, 3)]).is_valid(Watch);
+}
+
+#[test]
+fn a_lost_event_is_rejected() {
+    hears(changes(), &[(11, 1), (13, 3)]).is_rejected(Watch, "never heard of change 2");
+}
+
+#[test]
+fn a_repeated_event_is_rejected() {
+    hears(changes(), &[(11, 1), (12, 2), (12, 2), (13, 3)]).is_rejected(Watch, "was repeated");
+}
+
+#[test]
+fn events_out_of_order_are_rejected() {
+    hears(changes(), &[(12, 2), (11, 1), (13, 3)]).is_rejected(Watch, "out of order");
+}
+
+#[test]
+fn an_event_with_a_wrong_value_is_rejected() {
+    hears(changes(), &[(11, 1), (12, 1), (13, 3)])
+        .is_rejected(Watch, "heard of change 1 of node 0 at zxid 12");
+}
+
+#[test]
+fn an_invented_event_is_rejected() {
+    hears(changes(), &[(11, 1), (12, 2), (13, 3), (14, 4)]).is_rejected(Watch, "which nobody made");
+}
+
+#[test]
+fn an_event_from_before_the_watch_is_rejected() {
+    hears(changes(), &[(9, 1), (11, 1), (12, 2), (13, 3)]).is_rejected(Watch, "began behind 10");
+}
+
+#[test]
+fn after_a_gap_that_was_told_the_watch_is_judged_from_there() {
+    let story = changes()
+        .ok_at(WATCHER, 11, event(1))
+        .ok_at(WATCHER, 12, Operation::Gap)
+        .ok_at(WATCHER, 13, event(3))
+        .ok(WATCHER, Operation::Caught);
+    story.is_valid(Watch);
+    let story = changes()
+        .ok_at(WATCHER, 11, event(1))
+        .ok_at(WATCHER, 11, Operation::Gap)
+        .ok_at(WATCHER, 13, event(3))
+        .ok(WATCHER, Operation::Caught);
+    story.is_rejected(Watch, "never heard of change 2");
+}
+
+#[test]
+fn a_watcher_that_heard_nothing_proves_nothing() {
+    Story::default().ok(WATCHER, Operation::Watch { since: Some(10) }).is_unknown(Watch);
+}
+
+// --- digest, availability -----------------------------------------------------------------------
+
+#[test]
+fn differing_digests_are_rejected_and_missing_ones_prove_nothing() {
+    let digest = |agree, members| {
+        let asked = Operation::Digest { agree: None, members: None };
+        Story::default().alone(5, asked, Operation::Digest { agree: Some(agree), members: Some(members) })
+    };
+    let checker = Digest { members: 3 };
+    digest(true, 3).is_valid(checker);
+    digest(false, 3).is_rejected(checker, "differ");
+    digest(true, 2).is_unknown(checker);
+    Story::default().is_unknown(checker);
+}
+
+fn fault(healed: bool) -> Operation {
+    Operation::Fault { nemesis: "kill-one".into(), healed, members: vec![1] }
+}
+
+#[test]
+fn a_cluster_that_does_not_come_back_is_rejected() {
+    let checker = Availability { recovery_max: Duration::from_millis(5) };
+    let hurt = || {
+        Story::default().alone(1, add(1), add(1)).entry(NEMESIS, Kind::Info, fault(false), None).entry(
+            NEMESIS,
+            Kind::Info,
+            fault(true),
+            None,
+        )
+    };
+    hurt().alone(1, add(2), add(2)).is_valid(checker);
+    let mut dead = hurt();
+    for element in 2..12 {
+        dead = dead.invoke(1, add(element)).info(1, add(element));
+    }
+    let late = Story(dead.0.clone()).alone(1, add(99), add(99));
+    dead.is_rejected(checker, "nothing succeeded after kill-one was healed");
+    late.is_rejected(checker, "ms after kill-one was healed");
+    Story::default().is_rejected(checker, "nothing ever succeeded");
+}
+
+// --- the file -----------------------------------------------------------------------------------
+
+#[test]
+fn a_history_survives_its_file() {
+    let story = changes().entry(NEMESIS, Kind::Info, fault(false), None).alone(2, READ_SET, elements(&[1]));
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let lines: String = story
+        .0
+        .entries
+        .iter()
+        .map(|entry| serde_json::to_string(entry).expect("serialises") + "\n")
+        .collect();
+    std::fs::write(file.path(), &lines).expect("writes");
+    assert_eq!(History::read(file.path()).expect("reads"), story.0);
+
+    std::fs::write(file.path(), lines.replacen("\"type\":\"ok\"", "\"type\":\"perhaps\"", 1))
+        .expect("writes");
+    let error = History::read(file.path()).expect_err("an unknown type is no history").to_string();
+    assert!(error.contains(":1:") && error.contains("perhaps"), "{error}");
+}
