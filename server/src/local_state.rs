@@ -13,6 +13,7 @@
 //! Not here: how commands come to be agreed on (replica/), what a request becomes (coordinator/).
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -79,10 +80,20 @@ struct PendingCall {
     command: Option<Bytes>,
 }
 
+/// Told of every apply, under the lock, before anybody else is: the simulator's invariants. It sees
+/// everything and must change nothing.
+pub trait ApplyObserver: Send + Sync + fmt::Debug + 'static {
+    /// A command was applied.
+    fn command(&self, member: MemberId, state: &State, command: &Command, applied: &Applied);
+    /// A log entry was applied to its end, or a snapshot that stands at it was installed.
+    fn entry(&self, member: MemberId, state: &State, index: u64);
+}
+
 /// A member's copy of everything replicated, and its local audience.
 #[derive(Debug)]
 pub struct LocalState {
     member: MemberId,
+    observer: Option<Arc<dyn ApplyObserver>>,
     inner: Mutex<Inner>,
     progress: watch::Sender<Progress>,
 }
@@ -130,6 +141,7 @@ impl LocalState {
         let progress = Progress { index: applied_index, zxid: state.zxid() };
         LocalState {
             member,
+            observer: None,
             inner: Mutex::new(Inner {
                 state,
                 watches: Watches::new(),
@@ -143,6 +155,12 @@ impl LocalState {
             }),
             progress: watch::Sender::new(progress),
         }
+    }
+
+    /// The same, observed.
+    pub fn observed_by(mut self, observer: Option<Arc<dyn ApplyObserver>>) -> LocalState {
+        self.observer = observer;
+        self
     }
 
     /// Follows the progress of applies.
@@ -181,9 +199,13 @@ impl LocalState {
         let mut inner = self.lock();
         for command in commands {
             let applied = inner.state.apply(stamp, &command);
+            if let Some(observer) = &self.observer {
+                observer.command(self.member, &inner.state, &command, &applied);
+            }
             inner.publish(self.member, &command, applied);
         }
         inner.applied_index = index;
+        self.observe_entry(&inner);
         let progress = Progress { index, zxid: inner.state.zxid() };
         drop(inner);
         self.progress.send_replace(progress);
@@ -191,7 +213,10 @@ impl LocalState {
 
     /// Moves past an entry that carries no commands.
     pub fn apply_nothing(&self, index: u64) {
-        self.lock().applied_index = index;
+        let mut inner = self.lock();
+        inner.applied_index = index;
+        self.observe_entry(&inner);
+        drop(inner);
         self.progress.send_modify(|progress| progress.index = index);
     }
 
@@ -204,6 +229,7 @@ impl LocalState {
         ));
         inner.state = state;
         inner.applied_index = applied_index;
+        self.observe_entry(&inner);
         let progress = Progress { index: applied_index, zxid: inner.state.zxid() };
         drop(inner);
         self.progress.send_replace(progress);
@@ -393,6 +419,12 @@ impl LocalState {
             in_flight: inner.attached.values().map(|attached| attached.in_flight.len()).sum(),
             calls: inner.calls.len(),
             outbox_messages: inner.watchers.values().map(|watcher| watcher.outbox.depth()).sum(),
+        }
+    }
+
+    fn observe_entry(&self, inner: &Inner) {
+        if let Some(observer) = &self.observer {
+            observer.entry(self.member, &inner.state, inner.applied_index);
         }
     }
 

@@ -16,14 +16,14 @@ use crate::coordinator::Coordinator;
 use crate::coordinator::expiry::Deadlines;
 use crate::environment::Environment;
 use crate::frontends::{grpc, http};
-use crate::local_state::LocalState;
+use crate::local_state::{ApplyObserver, LocalState};
 use crate::logging;
 use crate::metrics::Metrics;
-use crate::replica::founding;
+use crate::replica::founding::{self, Founded};
 use crate::replica::peer_listener::{PeerSwitch, peer_server};
 use crate::replica::peer_transport::GrpcTransport;
 use crate::replica::peers::PeerTransport;
-use crate::replica::storage::{self, StorageError};
+use crate::replica::storage::{self, Disk, StorageError};
 use crate::replica::{self, Replica, Wiring};
 use crate::tasks::TaskGuard;
 
@@ -140,62 +140,29 @@ pub async fn serve(
     let clients = listen("client_listen", &config.client_listen).await?;
     let peers = listen("peer_listen", &config.peer_listen).await?;
     let pages = listen("http_listen", &config.http_listen).await?;
-    let transport: Arc<dyn PeerTransport> = Arc::new(GrpcTransport::default());
     let metrics = Metrics::new();
-    let cluster = founding::cluster_id(&config.cluster_name);
 
     // The peer port answers before anything else: founders ask each other whether they are fresh.
-    let switch = PeerSwitch::default();
-    let peer_door = TaskGuard::spawn("peer door", grpc::serve_peers(peers, peer_server(switch.clone())));
+    let ground = Ground {
+        environment,
+        transport: Arc::new(GrpcTransport::default()),
+        switch: PeerSwitch::default(),
+        disk: Disk::machine(),
+        observer: None,
+    };
+    let answering = grpc::serve_peers(peers, peer_server(ground.switch.clone()));
+    let peer_door = TaskGuard::spawn("peer door", answering);
     let founded = tokio::select! {
-        founded = founding::found_or_join(&config, cluster, &environment, transport.clone(), &switch) => founded?,
+        founded = found(&config, &ground) => founded?,
         () = &mut shutdown => return Ok(()),
     };
 
-    let opened = storage::open(&config, founded.is_new)?;
-    let local = Arc::new(LocalState::new(config.member, opened.state, opened.applied_index));
-    let deadlines = Arc::new(Deadlines::default());
-    let started = storage::start_raft(
-        &config,
-        cluster,
-        &founded,
-        opened.stores,
-        local.clone(),
-        transport.clone(),
-        &metrics,
-    )
-    .await?;
-    let (replica, mut tasks) = Replica::start(Wiring {
-        member: config.member,
-        cluster,
-        raft: started.raft,
-        transport,
-        touches: deadlines.clone(),
-        local: local.clone(),
-        snapshots: started.snapshots,
-        births: founded.births,
-        environment: environment.clone(),
-        metrics: metrics.clone(),
-    });
-    switch.set(Arc::new(replica.peer_service()));
-    let coordinator = Coordinator::new(
-        config.member,
-        local.clone(),
-        replica.clone(),
-        config.limits,
-        deadlines,
-        metrics,
-        environment.random_u64() >> 1,
-    );
+    let rooms = open_rooms(&config, &ground, founded, metrics).await?;
+    let Rooms { coordinator, replica, local, mut tasks } = rooms;
     let http = http::serve(pages, coordinator.clone());
     let grpc = grpc::serve(clients, coordinator.clone(), config.super_digest.clone());
-    tasks.push(TaskGuard::spawn("heartbeats", coordinator.clone().run_heartbeats()));
-    tasks.push(TaskGuard::spawn("resends", coordinator.clone().run_resends()));
-    tasks.push(TaskGuard::spawn("expiry", coordinator.clone().run_expiry()));
     let guard = coordinator.clone().run_disk_guard(config.data_dir.clone(), config.disk_reserve_bytes);
     tasks.push(TaskGuard::spawn("disk guard", guard));
-    tasks.push(TaskGuard::spawn("digests", coordinator.clone().run_comparisons()));
-    tasks.push(TaskGuard::spawn("published membership", coordinator.run_publication()));
     tasks.push(TaskGuard::spawn("http door", http));
     tasks.push(TaskGuard::spawn("grpc door", grpc));
     tasks.push(TaskGuard::spawn("ready", announce(replica.clone(), ready)));
@@ -221,6 +188,94 @@ pub async fn serve(
     replica.shut_down().await;
     tracing::info!(member = %config.member, "member stopped");
     outcome
+}
+
+/// What a member stands on: the machine, or the simulator.
+pub struct Ground {
+    /// Clock and randomness.
+    pub environment: Environment,
+    /// Carries messages to peers.
+    pub transport: Arc<dyn PeerTransport>,
+    /// Where peers' messages arrive.
+    pub switch: PeerSwitch,
+    /// What must not be lost.
+    pub disk: Disk,
+    /// Told of every apply.
+    pub observer: Option<Arc<dyn ApplyObserver>>,
+}
+
+/// Everything of a member behind its doors.
+pub struct Rooms {
+    /// The face that doors see.
+    pub coordinator: Coordinator,
+    /// This member's part in the agreement.
+    pub replica: Replica,
+    /// Its copy of the state.
+    pub local: Arc<LocalState>,
+    /// Its tasks; they end when these are dropped.
+    pub tasks: Vec<TaskGuard>,
+}
+
+/// Whether this member may take part; waits until that is known.
+pub async fn found(config: &Config, ground: &Ground) -> Result<Founded, ServerError> {
+    let Ground { environment, transport, switch, disk, .. } = ground;
+    let cluster = founding::cluster_id(&config.cluster_name);
+    let files = disk.files.as_ref();
+    Ok(founding::found_or_join(config, cluster, environment, transport.clone(), switch, files).await?)
+}
+
+/// Builds every room of a member on its disk, and lets it answer its peers: all of a member but its
+/// doors. The simulator begins here.
+pub async fn open_rooms(
+    config: &Config,
+    ground: &Ground,
+    founded: Founded,
+    metrics: Metrics,
+) -> Result<Rooms, ServerError> {
+    let Ground { environment, transport, switch, disk, observer } = ground;
+    let cluster = founding::cluster_id(&config.cluster_name);
+    let opened = storage::open(config, disk, founded.is_new)?;
+    let local = LocalState::new(config.member, opened.state, opened.applied_index);
+    let local = Arc::new(local.observed_by(observer.clone()));
+    let deadlines = Arc::new(Deadlines::default());
+    let started = storage::start_raft(
+        config,
+        cluster,
+        &founded,
+        opened.stores,
+        local.clone(),
+        transport.clone(),
+        &metrics,
+    )
+    .await?;
+    let (replica, mut tasks) = Replica::start(Wiring {
+        member: config.member,
+        cluster,
+        raft: started.raft,
+        transport: transport.clone(),
+        touches: deadlines.clone(),
+        local: local.clone(),
+        snapshots: started.snapshots,
+        births: founded.births,
+        environment: environment.clone(),
+        metrics: metrics.clone(),
+    });
+    switch.set(Arc::new(replica.peer_service()));
+    let coordinator = Coordinator::new(
+        config.member,
+        local.clone(),
+        replica.clone(),
+        config.limits,
+        deadlines,
+        metrics,
+        environment.random_u64() >> 1,
+    );
+    tasks.push(TaskGuard::spawn("heartbeats", coordinator.clone().run_heartbeats()));
+    tasks.push(TaskGuard::spawn("resends", coordinator.clone().run_resends()));
+    tasks.push(TaskGuard::spawn("expiry", coordinator.clone().run_expiry()));
+    tasks.push(TaskGuard::spawn("digests", coordinator.clone().run_comparisons()));
+    tasks.push(TaskGuard::spawn("published membership", coordinator.clone().run_publication()));
+    Ok(Rooms { coordinator, replica, local, tasks })
 }
 
 async fn listen(key: &'static str, address: &str) -> Result<TcpListener, ServerError> {

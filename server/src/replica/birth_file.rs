@@ -4,10 +4,10 @@
 //! take part. Text, so that an operator can read it; its last line is a checksum of the others.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files::{self, Files};
 use super::founding::Birth;
 
 const NAME: &str = "founding";
@@ -33,7 +33,7 @@ pub enum BirthFileError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It is not what was written.
     #[error(
@@ -49,25 +49,29 @@ pub enum BirthFileError {
 }
 
 /// Reads the file; `None` if there is none.
-pub fn read(directory: &Path) -> Result<Option<BirthRecord>, BirthFileError> {
+pub fn read(files: &dyn Files, directory: &Path) -> Result<Option<BirthRecord>, BirthFileError> {
     let path = directory.join(NAME);
-    match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).map(Some).map_err(|line| BirthFileError::Damaged { path, line }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+    match files::read_whole(files, &path) {
+        Ok(bytes) => {
+            // What is not text is damaged in its first line.
+            let parsed = std::str::from_utf8(&bytes).map_err(|_| 1).and_then(parse);
+            parsed.map(Some).map_err(|line| BirthFileError::Damaged { path, line })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(BirthFileError::Io { path, source }),
     }
 }
 
 /// Writes the file: whole and durable, or not at all.
-pub fn write(directory: &Path, record: &BirthRecord) -> Result<(), BirthFileError> {
+pub fn write(files: &dyn Files, directory: &Path, record: &BirthRecord) -> Result<(), BirthFileError> {
     let path = directory.join(NAME);
-    let temporary = directory.join(format!("{NAME}.new"));
-    let written = fs::create_dir_all(directory).and_then(|()| {
-        let mut file = File::create(&temporary)?;
-        file.write_all(show(record).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(directory)?.sync_all()
+    let written = files.create_directory(directory).and_then(|()| {
+        files::replace_whole(files, &path, show(record).as_bytes())?;
+        // The directory itself may be new as well.
+        match directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => files.sync_directory(parent),
+            None => Ok(()),
+        }
     });
     written.map_err(|source| BirthFileError::Io { path, source })
 }

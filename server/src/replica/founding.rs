@@ -31,6 +31,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
 use super::birth_file::{self, BirthFileError, BirthRecord};
+use super::files::{Files, TEMPORARY_ENDING};
 use super::peer_listener::PeerSwitch;
 use super::peers::{
     Envelope, Inbound, PeerError, PeerHandler, PeerRequest, PeerResponse, PeerTransport, StreamKind, decode,
@@ -138,17 +139,18 @@ pub async fn found_or_join(
     environment: &Environment,
     transport: Arc<dyn PeerTransport>,
     switch: &PeerSwitch,
+    files: &dyn Files,
 ) -> Result<Founded, FoundingError> {
-    let record = match birth_file::read(&config.data_dir)? {
+    let record = match birth_file::read(files, &config.data_dir)? {
         Some(record) if record.is_member => {
             return Ok(Founded { births: record.births, is_new: false });
         }
         Some(record) => record,
         None => {
-            check_empty(&config.data_dir)?;
+            check_empty(files, &config.data_dir)?;
             let birth = u128::from_le_bytes(environment.entropy());
             let record = BirthRecord { birth, births: BTreeMap::new(), is_member: false };
-            birth_file::write(&config.data_dir, &record)?;
+            birth_file::write(files, &config.data_dir, &record)?;
             record
         }
     };
@@ -159,21 +161,24 @@ pub async fn found_or_join(
 }
 
 /// Notes that this member takes part: from now on an empty log is a lost one.
-pub fn note_member(directory: &Path, births: &BTreeMap<u64, Birth>) -> Result<(), FoundingError> {
-    let Some(record) = birth_file::read(directory)? else {
+pub fn note_member(
+    files: &dyn Files,
+    directory: &Path,
+    births: &BTreeMap<u64, Birth>,
+) -> Result<(), FoundingError> {
+    let Some(record) = birth_file::read(files, directory)? else {
         return Err(FoundingError::Foreign { directory: directory.display().to_string() });
     };
     let record = BirthRecord { births: births.clone(), is_member: true, ..record };
-    Ok(birth_file::write(directory, &record)?)
+    Ok(birth_file::write(files, directory, &record)?)
 }
 
 /// A directory without our file must have nothing in it.
-pub(super) fn check_empty(directory: &Path) -> Result<(), FoundingError> {
-    match std::fs::read_dir(directory) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(FoundingError::Foreign { directory: directory.display().to_string() }),
-        },
+pub(super) fn check_empty(files: &dyn Files, directory: &Path) -> Result<(), FoundingError> {
+    match files.list(directory) {
+        // A first start that was cut short may have left the file that it was about to rename.
+        Ok(names) if names.iter().all(|name| name.ends_with(TEMPORARY_ENDING)) => Ok(()),
+        Ok(_) => Err(FoundingError::Foreign { directory: directory.display().to_string() }),
         Err(_) => Ok(()), // it does not exist: writing the file makes it, or says why not
     }
 }

@@ -23,7 +23,11 @@ impl PeerSwitch {
         *self.handler.write().unwrap_or_else(PoisonError::into_inner) = Some(handler);
     }
 
-    fn current(&self) -> Result<Arc<dyn PeerHandler>, PeerError> {
+    /// Who answers now.
+    ///
+    /// # Errors
+    /// `Unreachable` while the member starts.
+    pub fn current(&self) -> Result<Arc<dyn PeerHandler>, PeerError> {
         let handler = self.handler.read().unwrap_or_else(PoisonError::into_inner).clone();
         handler.ok_or_else(|| PeerError::Unreachable("this member is starting".into()))
     }

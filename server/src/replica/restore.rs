@@ -40,7 +40,7 @@ pub fn restore(
     snapshot: &Path,
     environment: &Environment,
 ) -> Result<Restored, StorageError> {
-    founding::check_empty(&config.data_dir)?;
+    founding::check_empty(&DiskFiles, &config.data_dir)?;
     let state = read(config, snapshot)?;
     let restored = Restored { znodes: state.counts().znodes, zxid: state.zxid().0 };
     let member = config.member.0;
@@ -65,7 +65,7 @@ pub fn restore(
     // Last: without this file the directory does not start.
     let birth = u128::from_le_bytes(environment.entropy());
     let record = BirthRecord { birth, births: BTreeMap::from([(member, birth)]), is_member: true };
-    birth_file::write(&config.data_dir, &record).map_err(FoundingError::from)?;
+    birth_file::write(&DiskFiles, &config.data_dir, &record).map_err(FoundingError::from)?;
     Ok(restored)
 }
 

@@ -7,6 +7,7 @@
 //!   <data-dir>/snapshots/      the checkpoint as a file, for lagging peers (snapshot_store)
 //! ```
 
+use std::path::Path;
 use std::sync::Arc;
 
 use openraft::SnapshotPolicy;
@@ -15,11 +16,12 @@ use quorate_core::state::State;
 
 use super::QuorateRaft;
 use super::checkpoint::{
-    CheckpointError, CheckpointMeta, Checkpointer, SledCheckpoints, WorkMode, check_reaches, load_state,
+    CheckpointError, CheckpointMeta, CheckpointStore, Checkpointer, SledCheckpoints, WorkMode, check_reaches,
+    load_state,
 };
-use super::files::DiskFiles;
+use super::files::{DiskFiles, Files};
 use super::founding::{self, FoundingError};
-use super::log_store::{Begin, LogError, LogOptions, LogStore};
+use super::log_store::{Begin, LogError, LogOptions, LogStore, WriterMode};
 use super::network::PeerNetworkFactory;
 use super::peers::PeerTransport;
 use super::snapshot_store::SnapshotStore;
@@ -53,6 +55,38 @@ pub enum StorageError {
     Raft(String),
 }
 
+/// Opens the durable checkpoint in a directory.
+pub type OpenCheckpoints =
+    Arc<dyn Fn(&Path) -> Result<Arc<dyn CheckpointStore>, CheckpointError> + Send + Sync>;
+
+/// The disk under a member: the machine's, or the simulator's.
+#[derive(Clone)]
+pub struct Disk {
+    /// Log, snapshot files, founding file.
+    pub files: Arc<dyn Files>,
+    /// The durable checkpoint.
+    pub checkpoints: OpenCheckpoints,
+    /// Who writes the log.
+    pub writer: WriterMode,
+    /// Who writes checkpoints.
+    pub work: WorkMode,
+    /// A log segment is closed at this size; `None` is the log's own choice.
+    pub segment_bytes: Option<u64>,
+}
+
+impl Disk {
+    /// The machine's.
+    pub fn machine() -> Disk {
+        Disk {
+            files: Arc::new(DiskFiles),
+            checkpoints: Arc::new(|place| Ok(Arc::new(SledCheckpoints::open(place)?))),
+            writer: WriterMode::Thread,
+            work: WorkMode::Thread,
+            segment_bytes: None,
+        }
+    }
+}
+
 /// What was on the disk.
 pub struct Opened {
     /// The state at the durable checkpoint.
@@ -69,6 +103,7 @@ pub struct Stores {
     checkpointer: Checkpointer,
     files: SnapshotStore,
     durable: Option<CheckpointMeta>,
+    disk: Arc<dyn Files>,
 }
 
 /// Raft, running.
@@ -80,26 +115,30 @@ pub struct Started {
 }
 
 /// Opens the log and loads the checkpoint.
-pub fn open(config: &Config, is_new: bool) -> Result<Opened, StorageError> {
+pub fn open(config: &Config, disk: &Disk, is_new: bool) -> Result<Opened, StorageError> {
     let directory = config.data_dir.join("log");
     // A founding that was interrupted may have begun its log already.
-    let begin = if is_new && !directory.exists() { Begin::New } else { Begin::Existing };
-    let (log, opened) = LogStore::open(LogOptions::new(directory), begin)?;
+    let begin = if is_new && disk.files.list(&directory).is_err() { Begin::New } else { Begin::Existing };
+    let mut options = LogOptions::new(directory);
+    options.files = disk.files.clone();
+    options.writer = disk.writer;
+    options.segment_bytes = disk.segment_bytes.unwrap_or(options.segment_bytes);
+    let (log, opened) = LogStore::open(options, begin)?;
     if let Some((file, offset)) = opened.cut {
         tracing::info!(file = %file.display(), offset, "cut a torn tail that was never acknowledged");
     }
     let place = config.data_dir.join("checkpoint");
-    let store = SledCheckpoints::open(&place)?;
-    let loaded = load_state(&store, &place)?;
+    let store = (disk.checkpoints)(&place)?;
+    let loaded = load_state(store.as_ref(), &place)?;
     let (state, durable) = match loaded {
         Some((state, meta)) => (state, Some(meta)),
         None => (State::new(), None),
     };
-    let checkpointer =
-        Checkpointer::start(Arc::new(store), WorkMode::Thread).map_err(StorageError::Thread)?;
-    let files = SnapshotStore::open(Arc::new(DiskFiles), config.data_dir.join("snapshots"))?;
+    let checkpointer = Checkpointer::start(store, disk.work).map_err(StorageError::Thread)?;
+    let files = SnapshotStore::open(disk.files.clone(), config.data_dir.join("snapshots"))?;
     let applied_index = durable.as_ref().map_or(0, |meta| meta.applied.index);
-    Ok(Opened { state, applied_index, stores: Stores { log, checkpointer, files, durable } })
+    let stores = Stores { log, checkpointer, files, durable, disk: disk.files.clone() };
+    Ok(Opened { state, applied_index, stores })
 }
 
 /// Starts Raft; a founder with an empty log founds the cluster.
@@ -113,7 +152,7 @@ pub async fn start_raft(
     metrics: &Metrics,
 ) -> Result<Started, StorageError> {
     let raft_config = raft_config(config)?;
-    let Stores { mut log, checkpointer, files, durable } = stores;
+    let Stores { mut log, checkpointer, files, durable, disk } = stores;
     let log_state = log.get_log_state().await.map_err(|error| StorageError::Raft(error.to_string()))?;
     check_reaches(durable.as_ref(), log_state.last_purged_log_id, &config.data_dir.join("checkpoint"))?;
     let (applied, membership) = match &durable {
@@ -142,7 +181,7 @@ pub async fn start_raft(
                 .await
                 .map_err(|error| StorageError::Raft(error.to_string()))?;
         }
-        founding::note_member(&config.data_dir, &founded.births)?;
+        founding::note_member(disk.as_ref(), &config.data_dir, &founded.births)?;
     }
     Ok(Started { raft, snapshots })
 }
