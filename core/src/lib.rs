@@ -19,6 +19,7 @@ pub mod record;
 pub mod reply;
 pub mod request;
 mod request_table;
+pub mod ring;
 mod sessions;
 pub mod settings;
 pub mod state;
