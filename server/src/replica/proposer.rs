@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
@@ -121,7 +122,7 @@ impl Proposer {
                 Some(MemberId(leader)) if leader == self.envelope.from => self.lead().await,
                 Some(MemberId(leader)) => match self.address_of(leader) {
                     Some(address) => self.forward(leader, &address).await,
-                    None => self.wait_for_change().await,
+                    None => self.wait_for_address(leader).await,
                 },
                 None => self.wait_for_change().await,
             };
@@ -138,8 +139,21 @@ impl Proposer {
         }
     }
 
+    /// A new member may hear its leader before it has the entry that says where the leader is.
+    async fn wait_for_address(&mut self, leader: u64) -> Turn {
+        let mut metrics = self.raft.server_metrics();
+        while self.address_of(leader).is_none() {
+            tokio::select! {
+                changed = self.leadership.changed() => {
+                    return if changed.is_ok() { Turn::LeaderChanged } else { Turn::Stopped };
+                }
+                changed = metrics.changed() => if changed.is_err() { return Turn::Stopped },
+            }
+        }
+        Turn::LeaderChanged
+    }
+
     fn address_of(&self, member: u64) -> Option<MemberAddress> {
-        use openraft::async_runtime::watch::WatchReceiver;
         let metrics = self.raft.server_metrics();
         let membership = metrics.borrow_watched().membership_config.clone();
         membership.membership().get_node(&member).cloned()
