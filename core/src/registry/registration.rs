@@ -1,0 +1,68 @@
+//! Which write registers an instance.
+//!
+//! A registration creates the instance's node. One that stands already is replaced, in one
+//! transaction, by a higher generation; updated by whoever owns it; and kept against anybody else.
+//! Each write names the version that it judged, so a race ends in a refusal and another look.
+
+use super::service::Entry;
+use super::{Instance, ServiceName};
+use crate::acl::AclEntry;
+use crate::command::{Create, MultiOperation, Operation};
+use crate::error::{Error, ErrorKind};
+use crate::id::SessionId;
+use crate::znode::CreateMode;
+
+/// The write that registers `instance`, given what stands there now. `session`: whose life the
+/// instance shares; without one it lasts until it is removed.
+///
+/// # Errors
+/// [`ErrorKind::NodeExists`] if another owner's registration of the same or a higher generation
+/// stands there; those of [`Instance::validate`].
+pub fn register(
+    service: &ServiceName,
+    instance: &Instance,
+    session: Option<SessionId>,
+    existing: Option<&Entry>,
+) -> Result<Operation, Error> {
+    instance.validate()?;
+    let path = service.instance_path(&instance.id);
+    let create = Create {
+        path: path.clone(),
+        data: Some(instance.encode()),
+        acl: AclEntry::open(),
+        mode: if session.is_some() { CreateMode::Ephemeral } else { CreateMode::Persistent },
+    };
+    let Some(existing) = existing else { return Ok(Operation::Create(create)) };
+    let owner = session.unwrap_or_default();
+    let (mine, theirs) = (instance.generation, existing.instance.generation);
+    if mine > theirs {
+        let delete = MultiOperation::Delete { path, version: existing.version };
+        return Ok(Operation::Multi(vec![delete, MultiOperation::Create(create)]));
+    }
+    if mine == theirs && owner == existing.owner {
+        return Ok(Operation::SetData { path, data: create.data, version: existing.version });
+    }
+    Err(Error::new(
+        ErrorKind::NodeExists,
+        format!(
+            "instance {} of {service} is registered with generation {theirs}; \
+             a higher generation than that replaces it",
+            instance.id
+        ),
+    ))
+}
+
+/// The write that changes a registered instance's record and nothing of its life.
+pub fn change(service: &ServiceName, existing: &Entry, instance: &Instance) -> Result<Operation, Error> {
+    instance.validate()?;
+    Ok(Operation::SetData {
+        path: service.instance_path(&instance.id),
+        data: Some(instance.encode()),
+        version: existing.version,
+    })
+}
+
+/// The write that removes an instance as it was seen.
+pub fn deregister(service: &ServiceName, existing: &Entry) -> Operation {
+    Operation::Delete { path: service.instance_path(&existing.instance.id), version: existing.version }
+}
