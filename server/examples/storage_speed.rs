@@ -208,7 +208,7 @@ fn load(directory: &Path) {
         .expect("whole");
     println!("read all {} MiB of records: {:.2?}, {}", bytes >> 20, begun.elapsed(), memory());
     let begun = Instant::now();
-    let (state, _) = load_state(&store, directory).expect("whole").expect("there");
+    let (state, _) = load_state(&store, directory, 0).expect("whole").expect("there");
     println!("load {} nodes: {:.2?}, {}", state.counts().znodes, begun.elapsed(), memory());
 }
 

@@ -19,6 +19,7 @@ use crate::frontends::{grpc, http};
 use crate::local_state::{ApplyObserver, LocalState};
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::replica::data_dir::lock_data_dir;
 use crate::replica::founding::{self, Founded};
 use crate::replica::peer_listener::{PeerSwitch, peer_server};
 use crate::replica::peer_transport::GrpcTransport;
@@ -141,6 +142,7 @@ pub async fn serve(
     let peers = listen("peer_listen", &config.peer_listen).await?;
     let pages = listen("http_listen", &config.http_listen).await?;
     let metrics = Metrics::new();
+    let _lock = lock_data_dir(&config.data_dir).map_err(StorageError::from)?;
 
     // The peer port answers before anything else: founders ask each other whether they are fresh.
     let ground = Ground {
@@ -234,7 +236,7 @@ pub async fn open_rooms(
 ) -> Result<Rooms, ServerError> {
     let Ground { environment, transport, switch, disk, observer } = ground;
     let cluster = founding::cluster_id(&config.cluster_name);
-    let opened = storage::open(config, disk, founded.is_new)?;
+    let opened = storage::open(config, disk, founded.is_new, &metrics, environment.random_u64())?;
     let local = LocalState::new(config.member, opened.state, opened.applied_index);
     let local = Arc::new(local.observed_by(observer.clone()));
     let deadlines = Arc::new(Deadlines::default());

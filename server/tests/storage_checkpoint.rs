@@ -15,6 +15,7 @@ use quorate_server::replica::checkpoint::{
 };
 use quorate_server::replica::files::{DiskFiles, Fault, MemoryFiles};
 use quorate_server::replica::snapshot_store::{Received, SnapshotReceiver, SnapshotStore, open_or_rebuild};
+use quorate_server::replica::storage::Disk;
 use storage_support::{Dice, block_on, id};
 use world::{World, stored};
 
@@ -44,7 +45,7 @@ fn checkpoints_come_back(open: impl Fn() -> Arc<dyn CheckpointStore>) {
 
         let store = open();
         assert!(stored(store.as_ref()) == expected.1, "the records are the frozen state's");
-        let (state, meta) = load_state(store.as_ref(), place()).expect("whole").expect("there");
+        let (state, meta) = load_state(store.as_ref(), place(), 0).expect("whole").expect("there");
         assert_eq!((state.digest(), meta), (expected.0.digest, expected.0.clone()));
         assert!(state.all_records().eq(expected.1));
         assert_eq!(state.recompute_digest(), state.digest());
@@ -144,7 +145,7 @@ fn pieces_of(world: &Arc<World>) -> Vec<Bytes> {
 }
 
 fn receive(store: &dyn CheckpointStore, pieces: &[Bytes]) -> Result<Received, CheckpointError> {
-    let mut receiver = SnapshotReceiver::begin(store, &pieces[0], Path::new("a peer"))?;
+    let mut receiver = SnapshotReceiver::begin(store, &pieces[0], Path::new("a peer"), 0)?;
     for piece in &pieces[1..] {
         receiver.piece(piece.clone())?;
     }
@@ -333,7 +334,7 @@ fn a_crash_while_a_snapshot_is_installed_leaves_the_old_or_the_new_whole() {
         copy_tree(&home, &copy);
         copy
     };
-    let mut receiver = SnapshotReceiver::begin(store.as_ref(), &pieces[0], place()).expect("begun");
+    let mut receiver = SnapshotReceiver::begin(store.as_ref(), &pieces[0], place(), 0).expect("begun");
     let begun = image("begun");
     for piece in &pieces[1..] {
         receiver.piece(piece.clone()).expect("whole");
@@ -379,7 +380,7 @@ fn a_lost_or_damaged_store_is_refused_never_taken_for_an_empty_one() {
         let copy = directory.path().join(name);
         copy_tree(&home, &copy);
         damage(&copy);
-        let opened = SledCheckpoints::open(&copy).and_then(|store| load_state(&store, &copy));
+        let opened = SledCheckpoints::open(&copy).and_then(|store| load_state(&store, &copy, 0));
         let Err(error) = opened else { panic!("{name}: it was opened") };
         assert!(error.to_string().contains(name), "{error}");
     };
@@ -417,26 +418,30 @@ fn a_damaged_checkpoint_is_rebuilt_only_if_nothing_is_lost() {
     files.build(store.as_ref()).expect("built");
     drop(store);
     let none = snapshots(&directory.path().join("none"));
+    let on_disk = Disk::machine().checkpoints;
 
-    let opened = open_or_rebuild(&home, &none, purged).expect("whole");
+    let opened = open_or_rebuild(&on_disk, &home, &none, purged, 0).expect("whole");
     assert_eq!(opened.loaded.map(|(_, meta)| meta), Some(expected.0.clone()));
     drop(opened.store);
-    assert!(open_or_rebuild(&home, &files, beyond).is_err(), "nothing reaches that far");
+    assert!(open_or_rebuild(&on_disk, &home, &files, beyond, 0).is_err(), "nothing reaches that far");
 
     let damage = || std::fs::write(home.join("checkpoint-0000000001/db"), "").expect("written");
     damage();
-    let error = open_or_rebuild(&home, &none, purged).err().expect("nothing makes up for it").to_string();
+    let error = open_or_rebuild(&on_disk, &home, &none, purged, 0)
+        .err()
+        .expect("nothing makes up for it")
+        .to_string();
     assert!(error.contains("home") && error.contains("quorate cluster replace"), "{error}");
 
-    let opened = open_or_rebuild(&home, &files, purged).expect("rebuilt from the file");
+    let opened = open_or_rebuild(&on_disk, &home, &files, purged, 0).expect("rebuilt from the file");
     assert!(opened.loaded.expect("a state").0.all_records().eq(expected.1.iter().cloned()));
     drop(opened.store);
-    let again = open_or_rebuild(&home, &none, purged).expect("durable");
+    let again = open_or_rebuild(&on_disk, &home, &none, purged, 0).expect("durable");
     assert_eq!(again.loaded.map(|(_, meta)| meta), Some(expected.0));
     drop(again.store);
 
     std::fs::remove_file(home.join("CURRENT")).expect("removed");
-    let opened = open_or_rebuild(&home, &none, None).expect("the whole log is there");
+    let opened = open_or_rebuild(&on_disk, &home, &none, None, 0).expect("the whole log is there");
     assert!(opened.loaded.is_none());
 }
 
@@ -461,7 +466,7 @@ fn flipped_bits_of_the_store_never_give_another_state() {
         let bit = dice.below(used * 8) as usize;
         bad[bit / 8] ^= 1 << (bit % 8);
         std::fs::write(copy.join("checkpoint-0000000001/db"), bad).expect("written");
-        match SledCheckpoints::open(&copy).and_then(|store| load_state(&store, &copy)) {
+        match SledCheckpoints::open(&copy).and_then(|store| load_state(&store, &copy, 0)) {
             Ok(Some((state, meta))) => {
                 assert_eq!((&meta, state.digest()), (&expected.0, expected.0.digest), "bit {bit}");
                 assert!(state.all_records().eq(expected.1.iter().cloned()), "bit {bit}");

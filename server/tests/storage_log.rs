@@ -24,6 +24,7 @@ fn options(files: &MemoryFiles, segment_bytes: u64) -> LogOptions {
         growth_bytes: 4096,
         writer: WriterMode::Inline,
         fatal: Arc::new(|_| {}),
+        sync_meter: None,
     }
 }
 

@@ -132,6 +132,11 @@ impl State {
     }
 
     /// Nothing at all, not even a root.
+    /// What was given to [`State::with_index_seed`].
+    pub fn index_seed(&self) -> u64 {
+        self.tree.index_seed()
+    }
+
     fn empty(index_seed: u64) -> State {
         State {
             zxid: Zxid(0),

@@ -26,6 +26,11 @@ pub(crate) struct NameIndex {
 }
 
 impl NameIndex {
+    /// See [`NameIndex::new`].
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// An empty table. The seed changes no answer: it only makes colliding names hard to choose.
     pub fn new(seed: u64) -> NameIndex {
         let heads = vec![vec![NO_SLOT; BLOCK].into_boxed_slice()];

@@ -93,6 +93,11 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    /// What was given to [`Tree::new`].
+    pub fn index_seed(&self) -> u64 {
+        self.index.seed()
+    }
+
     /// A tree without even a root.
     pub fn new(index_seed: u64) -> Tree {
         Tree {

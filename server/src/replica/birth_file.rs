@@ -16,6 +16,10 @@ const FORMAT: &str = "quorate founding 1";
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BirthRecord {
+    /// The cluster's id.
+    pub cluster: u128,
+    /// Whose disk this is.
+    pub id: u64,
     /// This disk's birth.
     pub birth: Birth,
     /// The founders' births; empty until this member may take part.
@@ -77,7 +81,10 @@ pub fn write(files: &dyn Files, directory: &Path, record: &BirthRecord) -> Resul
 }
 
 fn show(record: &BirthRecord) -> String {
-    let mut text = format!("{FORMAT}\nmember {}\nbirth {:032x}\n", record.is_member, record.birth);
+    let mut text = format!(
+        "{FORMAT}\ncluster {:032x}\nid {}\nmember {}\nbirth {:032x}\n",
+        record.cluster, record.id, record.is_member, record.birth
+    );
     for (member, birth) in &record.births {
         text.push_str(&format!("founder {member} {birth:032x}\n"));
     }
@@ -95,30 +102,28 @@ fn parse(text: &str) -> Result<BirthRecord, usize> {
     if expected != Some(crc32fast::hash(body.as_bytes())) {
         return Err(lines);
     }
-    let mut record = BirthRecord { birth: 0, births: BTreeMap::new(), is_member: false };
+    let mut record = BirthRecord { cluster: 0, id: 0, birth: 0, births: BTreeMap::new(), is_member: false };
     for (index, line) in body.lines().enumerate() {
         let mut words = line.split(' ');
-        let parsed = match (words.next(), index) {
-            (_, 0) => (line == FORMAT).then_some(()),
-            (Some("member"), _) => {
-                words.next().and_then(|word| word.parse().ok()).map(|is_member| record.is_member = is_member)
+        let (name, mut word) = (words.next(), || words.next().ok_or(index + 1));
+        match (name, index) {
+            (_, 0) if line == FORMAT => {}
+            (Some("cluster"), 1) => record.cluster = hex(word()?).ok_or(index + 1)?,
+            (Some("id"), 2) => record.id = word()?.parse().map_err(|_| index + 1)?,
+            (Some("member"), 3) => record.is_member = word()?.parse().map_err(|_| index + 1)?,
+            (Some("birth"), 4) => record.birth = hex(word()?).ok_or(index + 1)?,
+            (Some("founder"), 5..) => {
+                let member = word()?.parse().map_err(|_| index + 1)?;
+                record.births.insert(member, hex(word()?).ok_or(index + 1)?);
             }
-            (Some("birth"), _) => words
-                .next()
-                .and_then(|word| Birth::from_str_radix(word, 16).ok())
-                .map(|birth| record.birth = birth),
-            (Some("founder"), _) => {
-                let member = words.next().and_then(|word| word.parse().ok());
-                let birth = words.next().and_then(|word| Birth::from_str_radix(word, 16).ok());
-                member.zip(birth).map(|(member, birth)| {
-                    record.births.insert(member, birth);
-                })
-            }
-            _ => None,
-        };
-        parsed.ok_or(index + 1)?;
+            _ => return Err(index + 1),
+        }
     }
     Ok(record)
+}
+
+fn hex(word: &str) -> Option<u128> {
+    u128::from_str_radix(word, 16).ok()
 }
 
 #[cfg(test)]
@@ -126,7 +131,8 @@ mod tests {
     use super::*;
 
     fn record() -> BirthRecord {
-        BirthRecord { birth: 7, births: BTreeMap::from([(1, 7), (2, u128::MAX)]), is_member: true }
+        let births = BTreeMap::from([(1, 7), (2, u128::MAX)]);
+        BirthRecord { cluster: 0xabc, id: 1, birth: 7, births, is_member: true }
     }
 
     #[test]

@@ -31,6 +31,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
 use super::birth_file::{self, BirthFileError, BirthRecord};
+use super::data_dir::LOCK;
 use super::files::{Files, TEMPORARY_ENDING};
 use super::peer_listener::PeerSwitch;
 use super::peers::{
@@ -98,6 +99,19 @@ pub enum FoundingError {
         /// The directory.
         directory: String,
     },
+    /// It is another member's, or of another cluster.
+    #[error(
+        "{directory} belongs to member {member} of {cluster}: check member_id, cluster_name and data_dir. A disk \
+         holds its own member's promises and serves no other"
+    )]
+    WrongDisk {
+        /// The directory.
+        directory: String,
+        /// Whose it is.
+        member: u64,
+        /// Of which cluster.
+        cluster: &'static str,
+    },
     /// The file cannot be used.
     #[error(transparent)]
     File(#[from] BirthFileError),
@@ -142,14 +156,23 @@ pub async fn found_or_join(
     files: &dyn Files,
 ) -> Result<Founded, FoundingError> {
     let record = match birth_file::read(files, &config.data_dir)? {
-        Some(record) if record.is_member => {
-            return Ok(Founded { births: record.births, is_new: false });
+        Some(record) => {
+            check_owner(config, cluster, &record)?;
+            if record.is_member {
+                return Ok(Founded { births: record.births, is_new: false });
+            }
+            record
         }
-        Some(record) => record,
         None => {
             check_empty(files, &config.data_dir)?;
             let birth = u128::from_le_bytes(environment.entropy());
-            let record = BirthRecord { birth, births: BTreeMap::new(), is_member: false };
+            let record = BirthRecord {
+                cluster,
+                id: config.member.0,
+                birth,
+                births: BTreeMap::new(),
+                is_member: false,
+            };
             birth_file::write(files, &config.data_dir, &record)?;
             record
         }
@@ -173,11 +196,23 @@ pub fn note_member(
     Ok(birth_file::write(files, directory, &record)?)
 }
 
+/// A disk serves only the member that it was made for.
+fn check_owner(config: &Config, cluster: u128, record: &BirthRecord) -> Result<(), FoundingError> {
+    if (record.cluster, record.id) == (cluster, config.member.0) {
+        return Ok(());
+    }
+    Err(FoundingError::WrongDisk {
+        directory: config.data_dir.display().to_string(),
+        member: record.id,
+        cluster: if record.cluster == cluster { "this cluster" } else { "another cluster" },
+    })
+}
+
 /// A directory without our file must have nothing in it.
 pub(super) fn check_empty(files: &dyn Files, directory: &Path) -> Result<(), FoundingError> {
     match files.list(directory) {
         // A first start that was cut short may have left the file that it was about to rename.
-        Ok(names) if names.iter().all(|name| name.ends_with(TEMPORARY_ENDING)) => Ok(()),
+        Ok(names) if names.iter().all(|name| name.ends_with(TEMPORARY_ENDING) || name == LOCK) => Ok(()),
         Ok(_) => Err(FoundingError::Foreign { directory: directory.display().to_string() }),
         Err(_) => Ok(()), // it does not exist: writing the file makes it, or says why not
     }

@@ -13,6 +13,7 @@ use quorate_core::state::State;
 
 use super::birth_file::{self, BirthRecord};
 use super::checkpoint::{CheckpointMeta, CheckpointStore, SledCheckpoints};
+use super::data_dir::lock_data_dir;
 use super::files::DiskFiles;
 use super::founding::{self, FoundingError};
 use super::log_store::{Begin, LogOptions, LogStore};
@@ -40,6 +41,7 @@ pub fn restore(
     snapshot: &Path,
     environment: &Environment,
 ) -> Result<Restored, StorageError> {
+    let _lock = lock_data_dir(&config.data_dir)?;
     founding::check_empty(&DiskFiles, &config.data_dir)?;
     let state = read(config, snapshot)?;
     let restored = Restored { znodes: state.counts().znodes, zxid: state.zxid().0 };
@@ -64,7 +66,13 @@ pub fn restore(
     drop(LogStore::open(LogOptions::new(config.data_dir.join("log")), Begin::New)?);
     // Last: without this file the directory does not start.
     let birth = u128::from_le_bytes(environment.entropy());
-    let record = BirthRecord { birth, births: BTreeMap::from([(member, birth)]), is_member: true };
+    let record = BirthRecord {
+        cluster: founding::cluster_id(&config.cluster_name),
+        id: member,
+        birth,
+        births: BTreeMap::from([(member, birth)]),
+        is_member: true,
+    };
     birth_file::write(&DiskFiles, &config.data_dir, &record).map_err(FoundingError::from)?;
     Ok(restored)
 }
@@ -79,7 +87,7 @@ fn read(config: &Config, snapshot: &Path) -> Result<State, StorageError> {
         let mut receiver: Option<SnapshotReceiver> = None;
         while let Some(piece) = reader.next_piece()? {
             match &mut receiver {
-                None => receiver = Some(SnapshotReceiver::begin(&store, &piece, snapshot)?),
+                None => receiver = Some(SnapshotReceiver::begin(&store, &piece, snapshot, 0)?),
                 Some(receiver) => receiver.piece(piece)?,
             }
         }

@@ -26,7 +26,7 @@ use quorate_core::state::State;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::Inner;
-use super::checkpoint::{CheckpointError, CheckpointMeta, Checkpointer, FrozenSource};
+use super::checkpoint::{CheckpointError, CheckpointMeta, CheckpointStore, Checkpointer, FrozenSource};
 use super::log_store::LogReader;
 use super::peers::{Inbound, PeerError};
 use super::snapshot_store::{Received, SnapshotReceiver, SnapshotStore};
@@ -211,7 +211,10 @@ impl Snapshots {
     pub async fn receive(&self, offered: SnapshotMeta, input: &mut Inbound) -> Result<Snapshot, String> {
         let header = next_piece(input).await?.ok_or("a snapshot without a header")?;
         // Nothing of our own may be written into the old checkpoint once the new one stands.
-        let begun = self.checkpointer.run(move |store| SnapshotReceiver::begin(store, &header, &source()));
+        let seed = self.local.with_state(State::index_seed);
+        let begin =
+            move |store: &dyn CheckpointStore| SnapshotReceiver::begin(store, &header, &source(), seed);
+        let begun = self.checkpointer.run(begin);
         let mut receiver = begun.await.and_then(|begun| begun).map_err(|error| error.to_string())?;
         while let Some(piece) = next_piece(input).await? {
             let taken = self.checkpointer.run(move |_| receiver.piece(piece).map(|()| receiver));

@@ -1,30 +1,27 @@
 //! Opening what a member has on its disk, and starting Raft on it.
 //!
 //! ```text
+//!   <data-dir>/LOCK            one process at a time (data_dir)
 //!   <data-dir>/founding        may this disk vote (birth_file)
 //!   <data-dir>/log/            the Raft log (log_store)
 //!   <data-dir>/checkpoint/     the durable state (checkpoint)
 //!   <data-dir>/snapshots/      the checkpoint as a file, for lagging peers (snapshot_store)
 //! ```
 
-use std::path::Path;
 use std::sync::Arc;
 
 use openraft::SnapshotPolicy;
-use openraft::storage::RaftLogStorage;
 use quorate_core::state::State;
 
 use super::QuorateRaft;
-use super::checkpoint::{
-    CheckpointError, CheckpointMeta, CheckpointStore, Checkpointer, SledCheckpoints, WorkMode, check_reaches,
-    load_state,
-};
+use super::checkpoint::{CheckpointError, CheckpointMeta, Checkpointer, SledCheckpoints, WorkMode};
+use super::data_dir::DataDirError;
 use super::files::{DiskFiles, Files};
 use super::founding::{self, FoundingError};
 use super::log_store::{Begin, LogError, LogOptions, LogStore, WriterMode};
 use super::network::PeerNetworkFactory;
 use super::peers::PeerTransport;
-use super::snapshot_store::SnapshotStore;
+use super::snapshot_store::{OpenCheckpoints, OpenedCheckpoint, SnapshotStore, open_or_rebuild};
 use super::snapshots::Snapshots;
 use super::state_machine::StateMachine;
 use super::types::StoredMembership;
@@ -41,6 +38,9 @@ pub enum StorageError {
     /// The checkpoint or a snapshot file.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The data directory cannot be taken.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     /// The checkpoint thread does not start.
     #[error("checkpoint thread: {0}")]
     Thread(std::io::Error),
@@ -55,9 +55,14 @@ pub enum StorageError {
     Raft(String),
 }
 
-/// Opens the durable checkpoint in a directory.
-pub type OpenCheckpoints =
-    Arc<dyn Fn(&Path) -> Result<Arc<dyn CheckpointStore>, CheckpointError> + Send + Sync>;
+/// Sizes of log segments.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentSizes {
+    /// One is closed at this size.
+    pub segment_bytes: u64,
+    /// It grows ahead of its end in steps of this.
+    pub growth_bytes: u64,
+}
 
 /// The disk under a member: the machine's, or the simulator's.
 #[derive(Clone)]
@@ -70,8 +75,8 @@ pub struct Disk {
     pub writer: WriterMode,
     /// Who writes checkpoints.
     pub work: WorkMode,
-    /// A log segment is closed at this size; `None` is the log's own choice.
-    pub segment_bytes: Option<u64>,
+    /// When a log segment is closed, and in what steps it grows; `None` is the log's own choice.
+    pub segments: Option<SegmentSizes>,
 }
 
 impl Disk {
@@ -82,7 +87,7 @@ impl Disk {
             checkpoints: Arc::new(|place| Ok(Arc::new(SledCheckpoints::open(place)?))),
             writer: WriterMode::Thread,
             work: WorkMode::Thread,
-            segment_bytes: None,
+            segments: None,
         }
     }
 }
@@ -115,27 +120,38 @@ pub struct Started {
 }
 
 /// Opens the log and loads the checkpoint.
-pub fn open(config: &Config, disk: &Disk, is_new: bool) -> Result<Opened, StorageError> {
+pub fn open(
+    config: &Config,
+    disk: &Disk,
+    is_new: bool,
+    metrics: &Metrics,
+    index_seed: u64,
+) -> Result<Opened, StorageError> {
     let directory = config.data_dir.join("log");
     // A founding that was interrupted may have begun its log already.
     let begin = if is_new && disk.files.list(&directory).is_err() { Begin::New } else { Begin::Existing };
     let mut options = LogOptions::new(directory);
     options.files = disk.files.clone();
     options.writer = disk.writer;
-    options.segment_bytes = disk.segment_bytes.unwrap_or(options.segment_bytes);
+    options.sync_meter = Some(metrics.fsync.clone());
+    if let Some(sizes) = disk.segments {
+        options.segment_bytes = sizes.segment_bytes;
+        options.growth_bytes = sizes.growth_bytes;
+    }
     let (log, opened) = LogStore::open(options, begin)?;
     if let Some((file, offset)) = opened.cut {
         tracing::info!(file = %file.display(), offset, "cut a torn tail that was never acknowledged");
     }
     let place = config.data_dir.join("checkpoint");
-    let store = (disk.checkpoints)(&place)?;
-    let loaded = load_state(store.as_ref(), &place)?;
+    let files = SnapshotStore::open(disk.files.clone(), config.data_dir.join("snapshots"))?;
+    let purged = log.reader().figures().purged;
+    let OpenedCheckpoint { store, loaded } =
+        open_or_rebuild(&disk.checkpoints, &place, &files, purged, index_seed)?;
     let (state, durable) = match loaded {
         Some((state, meta)) => (state, Some(meta)),
-        None => (State::new(), None),
+        None => (State::with_index_seed(index_seed), None),
     };
     let checkpointer = Checkpointer::start(store, disk.work).map_err(StorageError::Thread)?;
-    let files = SnapshotStore::open(disk.files.clone(), config.data_dir.join("snapshots"))?;
     let applied_index = durable.as_ref().map_or(0, |meta| meta.applied.index);
     let stores = Stores { log, checkpointer, files, durable, disk: disk.files.clone() };
     Ok(Opened { state, applied_index, stores })
@@ -153,8 +169,9 @@ pub async fn start_raft(
 ) -> Result<Started, StorageError> {
     let raft_config = raft_config(config)?;
     let Stores { mut log, checkpointer, files, durable, disk } = stores;
-    let log_state = log.get_log_state().await.map_err(|error| StorageError::Raft(error.to_string()))?;
-    check_reaches(durable.as_ref(), log_state.last_purged_log_id, &config.data_dir.join("checkpoint"))?;
+    if let Some(meta) = &durable {
+        log.settle_behind(meta.applied).await.map_err(|error| StorageError::Raft(error.to_string()))?;
+    }
     let (applied, membership) = match &durable {
         Some(meta) => (Some(meta.applied), meta.membership.clone()),
         None => (None, StoredMembership::default()),

@@ -12,13 +12,14 @@ use crate::replica::types::LogId;
 /// # Errors
 ///
 /// `Damaged` if the records are not a state's, or not the state that the checkpoint stands for.
-/// `place` names the store for people.
+/// `place` names the store for people; for `index_seed` see [`State::with_index_seed`].
 pub fn load_state(
     store: &dyn CheckpointStore,
     place: &std::path::Path,
+    index_seed: u64,
 ) -> Result<Option<(State, CheckpointMeta)>, CheckpointError> {
     let Some(meta) = store.meta()? else { return Ok(None) };
-    let mut loader = StateLoader::new();
+    let mut loader = StateLoader::with_index_seed(index_seed);
     let mut failure = None;
     store.visit(&mut |key, value| match loader.push(key, value) {
         Ok(()) => ControlFlow::Continue(()),

@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage};
+use prometheus::Histogram;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::LogError;
@@ -67,6 +68,8 @@ pub struct LogOptions {
     pub writer: WriterMode,
     /// Told when the log fails.
     pub fatal: FatalHook,
+    /// How long each group takes to be written and synced.
+    pub sync_meter: Option<Histogram>,
 }
 
 /// Who writes.
@@ -98,6 +101,7 @@ impl LogOptions {
             growth_bytes: 256 << 10,
             writer: WriterMode::Thread,
             fatal: Arc::new(|_| {}),
+            sync_meter: None,
         }
     }
 }

@@ -24,7 +24,7 @@ use super::segment::Segment;
 use super::view::View;
 use super::writer::lock;
 use crate::replica::files;
-use crate::replica::types::{Entry, LeaderId, TypeConfig, Vote};
+use crate::replica::types::{Entry, LogId, LeaderId, TypeConfig, Vote};
 
 /// One read of several entries takes about this much.
 const CHUNK: usize = 1 << 20;
@@ -40,6 +40,8 @@ pub struct LogReader {
 pub struct LogFigures {
     /// Entries that are held: the highest index minus the purged one.
     pub entries: u64,
+    /// Up to where entries were removed behind a checkpoint.
+    pub purged: Option<LogId>,
     /// Bytes that the segments take on the disk.
     pub disk_bytes: u64,
     /// How many segments there are.
@@ -55,6 +57,7 @@ impl LogReader {
         let last = view.state.next_index().unwrap_or(0);
         LogFigures {
             entries: last.saturating_sub(view.state.first_index()),
+            purged: view.state.purged,
             disk_bytes: view.segments.iter().map(|segment| segment.length).sum(),
             segments: view.segments.len(),
             bytes_written: view.bytes_written,

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use prometheus::Histogram;
 use tokio::sync::{mpsc, oneshot};
 
 use super::LogOptions;
@@ -229,6 +230,7 @@ impl Writer {
             .batch
             .finish(number, self.next_sequence)
             .map_err(|Malformed(what)| LogError::damaged(&path, self.active.end, what))?;
+        let _timer = self.options.sync_meter.as_ref().map(Histogram::start_timer);
         self.active.append(bytes).map_err(LogError::io("write", &path))?;
         self.active.segment.file.sync().map_err(LogError::io("sync", &path))?;
         self.next_sequence += 1;

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use reader::SnapshotReader;
-pub use rebuild::{OpenedCheckpoint, open_or_rebuild};
+pub use rebuild::{OpenCheckpoints, OpenedCheckpoint, open_or_rebuild};
 pub use receiver::{Received, SnapshotReceiver};
 
 use super::checkpoint::record_file::{self, ChunkWriter, Kind};

@@ -33,11 +33,13 @@ pub struct Received {
 }
 
 impl SnapshotReceiver {
-    /// Begins with the header piece. `source` names where it comes from, for people.
+    /// Begins with the header piece. `source` names where it comes from, for people; for
+    /// `index_seed` see [`State::with_index_seed`].
     pub fn begin(
         checkpoints: &dyn CheckpointStore,
         header: &[u8],
         source: &Path,
+        index_seed: u64,
     ) -> Result<SnapshotReceiver, CheckpointError> {
         let meta = reader::decode_meta(header, source)?;
         Ok(SnapshotReceiver {
@@ -46,7 +48,7 @@ impl SnapshotReceiver {
             offset: header.len() as u64,
             pieces: PieceReader::default(),
             replacement: checkpoints.begin_replacement()?,
-            loader: StateLoader::new(),
+            loader: StateLoader::with_index_seed(index_seed),
         })
     }
 
