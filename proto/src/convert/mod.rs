@@ -8,6 +8,7 @@
 //! - [`writes`]: operations and multis; [`reads`]: reads and watches;
 //! - [`requests`]: the session stream's requests;
 //! - [`results`] and [`replies`]: what comes back; [`events`]: what watches tell;
+//! - [`registry`], [`ring`](mod@ring): instances, policies and rings;
 //! - [`errors`]: refusals as error details and as gRPC statuses.
 //!
 //! What is sensible (a path's shape, a limit) is not judged here but by the core and at admission.
@@ -15,9 +16,11 @@
 pub mod errors;
 pub mod events;
 pub mod reads;
+pub mod registry;
 pub mod replies;
 pub mod requests;
 pub mod results;
+pub mod ring;
 pub mod values;
 pub mod writes;
 
