@@ -259,6 +259,7 @@ pub async fn open_rooms(
         local: local.clone(),
         snapshots: started.snapshots,
         births: founded.births,
+        lease: config.timing.election_max,
         environment: environment.clone(),
         metrics: metrics.clone(),
     });
@@ -276,6 +277,8 @@ pub async fn open_rooms(
     tasks.push(TaskGuard::spawn("resends", coordinator.clone().run_resends()));
     tasks.push(TaskGuard::spawn("expiry", coordinator.clone().run_expiry()));
     tasks.push(TaskGuard::spawn("digests", coordinator.clone().run_comparisons()));
+    tasks.push(TaskGuard::spawn("directory", coordinator.clone().run_directory()));
+    tasks.push(TaskGuard::spawn("reports", coordinator.clone().run_reports()));
     tasks.push(TaskGuard::spawn("published membership", coordinator.clone().run_publication()));
     Ok(Rooms { coordinator, replica, local, tasks })
 }

@@ -8,7 +8,7 @@
 //!   [`peer_listener`] carry it over gRPC;
 //! - [`state_machine`]: committed entries reach the local state, the next room;
 //! - [`barrier`]: one quorum round for all reads that wait;
-//! - [`membership`]: who is a member;
+//! - [`membership`]: who is a member; [`succession`]: who stands when the leader died;
 //! - [`snapshots`]: the durable checkpoint, as Raft's snapshot;
 //! - [`founding`]: whether a member with an empty disk may take part; [`storage`] opens what is on
 //!   a disk, [`restore`] makes a disk out of a snapshot file.
@@ -32,6 +32,7 @@ pub mod snapshot_store;
 pub mod snapshots;
 pub mod state_machine;
 pub mod storage;
+pub mod succession;
 pub mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +55,7 @@ use self::peers::{
 use self::proposer::{Group, ProposalQueue, Proposer, proposal_queue};
 use self::snapshots::Snapshots;
 use self::state_machine::StateMachine;
+use self::succession::Succession;
 use self::types::TypeConfig;
 use crate::environment::Environment;
 use crate::local_state::LocalState;
@@ -107,6 +109,7 @@ pub(in crate::replica) struct Inner {
     snapshots: Arc<Snapshots>,
     queue: ProposalQueue,
     barrier: Barrier,
+    succession: Succession,
     leadership: watch::Receiver<Leadership>,
     lost: watch::Sender<u64>,
     births: BTreeMap<u64, Birth>,
@@ -134,6 +137,8 @@ pub struct Wiring {
     pub snapshots: Arc<Snapshots>,
     /// The founders' births.
     pub births: BTreeMap<u64, Birth>,
+    /// How long followers honour a silent leader.
+    pub lease: Duration,
     /// Clock and randomness.
     pub environment: Environment,
     /// The member's meters.
@@ -181,6 +186,7 @@ impl Replica {
             snapshots: wiring.snapshots,
             queue,
             barrier: Barrier::default(),
+            succession: Succession::new(wiring.lease),
             leadership: leadership.clone(),
             lost,
             births: wiring.births,
@@ -191,6 +197,7 @@ impl Replica {
             TaskGuard::spawn("leadership", follow_leadership(wiring.raft, leadership_sender)),
             TaskGuard::spawn("proposer", proposer.run()),
             TaskGuard::spawn("read barrier", barrier::run(inner.clone(), leadership)),
+            TaskGuard::spawn("succession", succession::run(inner.clone())),
             TaskGuard::spawn("checkpoints", snapshots::run_checkpoints(inner.clone())),
         ];
         (Replica { inner }, tasks)

@@ -76,6 +76,7 @@ impl PeerService {
         let inner = &self.inner;
         match request {
             PeerRequest::Append(request) => {
+                inner.succession.heard();
                 inner.raft.append_entries(request).await.map(PeerResponse::Append).map_err(refused)
             }
             PeerRequest::Vote(request) => {
@@ -129,10 +130,13 @@ impl PeerService {
         let (requests, receiver) = mpsc::channel::<AppendEntriesRequest<TypeConfig>>(APPEND_DEPTH);
         let (answers, outbound) = mpsc::channel(APPEND_DEPTH);
         let reader = async move {
+            let mut end = StreamEnd { inner: service.inner.clone(), from: None };
             let feed = async {
                 while let Some(Ok(bytes)) = input.next().await {
                     let (envelope, request) = decode::<AppendEntriesRequest<TypeConfig>>(&bytes)?;
                     service.check(&envelope)?;
+                    end.from = Some(envelope.from);
+                    service.inner.succession.heard();
                     if requests.send(request).await.is_err() {
                         break;
                     }
@@ -226,6 +230,20 @@ impl PeerService {
             let _ = answers.send(answer).await;
         };
         guarded(outbound, TaskGuard::spawn("snapshot stream", reader))
+    }
+}
+
+/// Notes that a stream of entries has ended, also when the connection took its task along.
+struct StreamEnd {
+    inner: Arc<Inner>,
+    from: Option<u64>,
+}
+
+impl Drop for StreamEnd {
+    fn drop(&mut self) {
+        if let Some(from) = self.from {
+            self.inner.succession.stream_ended(from);
+        }
     }
 }
 
