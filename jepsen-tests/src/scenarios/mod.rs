@@ -5,6 +5,7 @@
 //! - [`lost_disk`]: a member with an empty disk must not come back under its old id;
 //! - [`crash_recovery`]: a member is killed at random instants while it writes;
 //! - [`lagging_member`]: a member that lags installs a snapshot while clients hang on it;
+//! - [`overload`]: far more writes than the members can do, and no election;
 //! - [`bad_input`]: whatever a client sends, the member lives.
 //!
 //! The tests run short forms; `jepsen-tests scenario NAME --times N` the long ones. Each returns what
@@ -16,6 +17,7 @@ pub mod failover;
 pub mod lagging_member;
 pub mod load;
 pub mod lost_disk;
+pub mod overload;
 pub mod session_move;
 
 use std::time::Duration;
