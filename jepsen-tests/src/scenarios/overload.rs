@@ -145,7 +145,7 @@ async fn terms(cluster: &Cluster) -> Result<Vec<u64>, Failure> {
     let mut terms = Vec::new();
     for id in cluster.ids() {
         let status = admin::status(&cluster.member(id).client).await.map_err(Failure::Broken)?;
-        terms.push(status.members.iter().map(|member| member.term).max().unwrap_or(0));
+        terms.push(status.term);
     }
     Ok(terms)
 }
