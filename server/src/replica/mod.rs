@@ -389,8 +389,9 @@ impl Replica {
     async fn raft_failed(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
         loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return fatal.to_string();
+            let fatal = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+            if let Some(fatal) = fatal {
+                return fatal;
             }
             if metrics.changed().await.is_err() {
                 return "raft has stopped".into();
