@@ -378,8 +378,9 @@ impl Replica {
         tokio::select! {
             reason = self.raft_failed() => reason,
             reason = async {
-                match fatal.wait_for(Option::is_some).await {
-                    Ok(reason) => reason.clone().unwrap_or_default(),
+                let reason = fatal.wait_for(Option::is_some).await.map(|reason| reason.clone());
+                match reason {
+                    Ok(reason) => reason.unwrap_or_default(),
                     Err(_) => std::future::pending().await,
                 }
             } => reason,
