@@ -16,6 +16,7 @@ pub mod error;
 pub mod id;
 pub mod path;
 pub mod record;
+pub mod record_file;
 pub mod registry;
 pub mod reply;
 pub mod request;

@@ -11,7 +11,7 @@
 
 use quorate_core::record::RecordWrite;
 
-use super::record_file::{self, PieceError};
+use quorate_core::record_file::{self, PieceError};
 
 /// A block that is newly made is closed at this size.
 const FILL: usize = 3 << 10;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::blocks::{self, BlockWrite};
 use super::error::CheckpointError;
 use super::meta::{self, CheckpointMeta, MetaError};
-use super::record_file::PieceError;
+use quorate_core::record_file::PieceError;
 
 /// sled's page cache: pages are only needed while a checkpoint is written or loaded.
 const CACHE: u64 = 16 << 20;

@@ -20,7 +20,6 @@ mod error;
 mod load;
 mod memory_store;
 mod meta;
-pub mod record_file;
 mod runs;
 mod sled_store;
 

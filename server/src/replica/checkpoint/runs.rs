@@ -15,8 +15,10 @@ use bytes::Bytes;
 use quorate_core::record::RecordWrite;
 
 use super::error::CheckpointError;
-use super::record_file::{self, CHUNK_HEADER, ChunkWriter, HEADER, Kind, Piece, PieceError, PieceReader};
 use crate::replica::files::{self, DiskFiles, File, Files};
+use quorate_core::record_file::{
+    self, CHUNK_HEADER, ChunkWriter, HEADER, Kind, Piece, PieceError, PieceReader,
+};
 
 /// A run's chunks are small, since a merge holds one of every run.
 const CHUNK: usize = 64 << 10;

@@ -24,7 +24,7 @@ use super::segment::Segment;
 use super::view::View;
 use super::writer::lock;
 use crate::replica::files;
-use crate::replica::types::{Entry, LogId, LeaderId, TypeConfig, Vote};
+use crate::replica::types::{Entry, LeaderId, LogId, TypeConfig, Vote};
 
 /// One read of several entries takes about this much.
 const CHUNK: usize = 1 << 20;

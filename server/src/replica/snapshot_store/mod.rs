@@ -1,7 +1,7 @@
 //! Whole states for peers that the log can no longer bring up to date.
 //!
 //! A snapshot file is a checkpoint's records, sorted, in chunks that are each verified on their own
-//! ([`super::checkpoint::record_file`] has the format). It is built from the durable checkpoint by
+//! ([`quorate_core::record_file`] has the format). It is built from the durable checkpoint by
 //! the checkpoint thread ([`SnapshotStore::build`]), read piece by piece for a peer
 //! ([`SnapshotReader`]), and on the peer poured into a new checkpoint ([`SnapshotReceiver`]) that
 //! becomes current in one step. How the pieces travel is [`super::network`]'s business.
@@ -25,9 +25,9 @@ pub use reader::SnapshotReader;
 pub use rebuild::{OpenCheckpoints, OpenedCheckpoint, open_or_rebuild};
 pub use receiver::{Received, SnapshotReceiver};
 
-use super::checkpoint::record_file::{self, ChunkWriter, Kind};
 use super::checkpoint::{CheckpointError, CheckpointMeta, CheckpointStore};
 use super::files::{self, Files, TEMPORARY_ENDING};
+use quorate_core::record_file::{self, ChunkWriter, Kind};
 
 /// A chunk has about this many bytes.
 const CHUNK: usize = 1 << 20;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::replica::checkpoint::record_file::{self, CHUNK_HEADER, HEADER, Kind, PieceReader};
 use crate::replica::checkpoint::{CheckpointError, CheckpointMeta, MetaError, piece_error};
 use crate::replica::files::{self, File, Files};
+use quorate_core::record_file::{self, CHUNK_HEADER, HEADER, Kind, PieceReader};
 
 /// Gives a file's pieces in order: header, chunks, footer. Each is verified before it is given, so
 /// a peer is never sent damage. The file may be removed meanwhile: it is read to its end.

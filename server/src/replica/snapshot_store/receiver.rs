@@ -6,10 +6,10 @@ use bytes::Bytes;
 use quorate_core::state::{State, StateLoader};
 
 use super::reader;
-use crate::replica::checkpoint::record_file::{self, Piece, PieceReader};
 use crate::replica::checkpoint::{
     CheckpointError, CheckpointMeta, CheckpointStore, Replacement, piece_error,
 };
+use quorate_core::record_file::{self, Piece, PieceReader};
 
 /// Takes pieces in their order, as [`SnapshotReader`](super::SnapshotReader) gives them, and builds
 /// checkpoint and state at once. Nothing is visible before [`SnapshotReceiver::finish`]; dropped

@@ -1,4 +1,6 @@
-//! A file of sorted records: what snapshot files and the runs of a large checkpoint have in common.
+//! A file of sorted records, as bytes: what snapshot files and the runs of a large checkpoint have
+//! in common. Only slices here; whoever has the file reads and writes it. What the records mean is
+//! [`crate::record`]'s business.
 //!
 //! ```text
 //! header   magic (8) | version (4) | kind (1) | zeros (3) | length (4) | crc (4) | meta
