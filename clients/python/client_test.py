@@ -24,6 +24,10 @@ from quorate.v1 import (
     locks_pb2,
     locks_pb2_grpc,
     operations_pb2,
+    registry_pb2,
+    registry_pb2_grpc,
+    ring_pb2,
+    ring_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
     znodes_pb2,
@@ -43,6 +47,8 @@ class Api:
         self.znodes = znodes_pb2_grpc.ZnodesStub(self.channel)
         self.locks = locks_pb2_grpc.LocksStub(self.channel)
         self.elections = elections_pb2_grpc.ElectionsStub(self.channel)
+        self.registry = registry_pb2_grpc.RegistryStub(self.channel)
+        self.ring = ring_pb2_grpc.RingStub(self.channel)
         self.cluster = cluster_pb2_grpc.ClusterStub(self.channel)
         self.session = session_pb2_grpc.SessionStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
@@ -438,6 +444,177 @@ def test_a_session_resumes_on_another_member_and_its_write_is_not_applied_twice(
     assert not gone.HasField("stat"), "the ephemeral outlived its session"
 
 
+# --- services and rings -----------------------------------------------------------------------
+
+
+def register(api, service, id, address="10.0.0.1", ttl_ms=4000, **fields):
+    instance = registry_pb2.Instance(id=id, address=address, ports={"main": 8080}, **fields)
+    request = registry_pb2.RegisterRequest(service=service, instance=instance, ttl_ms=ttl_ms)
+    return api.registry.Register(request, timeout=CALL)
+
+
+def discover(api, service, **fields):
+    request = registry_pb2.DiscoverRequest(service=service, **fields)
+    return api.registry.Discover(request, timeout=CALL)
+
+
+def ids(instances):
+    return [instance.id for instance in instances]
+
+
+def test_a_registered_instance_is_discovered_on_another_member(a, b):
+    register(a, "py-orders", "a-1", metadata={"team": "blue"}, locality=registry_pb2.Locality(zone="z1"))
+    register(a, "py-orders", "a-2", ttl_ms=0, weight=3)
+    found = discover(b, "py-orders")
+    assert ids(found.instances) == ["a-1", "a-2"] and found.version > 0
+    first, second = found.instances
+    assert first.status == registry_pb2.INSTANCE_STATUS_PASSING and first.session_id and first.weight == 1
+    assert second.weight == 3 and not second.session_id
+    wanted = registry_pb2.InstanceFilter(metadata={"team": "blue"}, zone="z1")
+    assert ids(discover(b, "py-orders", filter=wanted).instances) == ["a-1"]
+    listed = b.registry.ListServices(registry_pb2.ListServicesRequest(), timeout=CALL)
+    (summary,) = [service for service in listed.services if service.service == "py-orders"]
+    assert (summary.namespace, summary.instances, summary.usable) == ("default", 2, 2)
+
+
+def test_heartbeats_keep_an_instance_and_their_end_removes_it(a, b):
+    kept = register(a, "py-beat", "kept")
+    register(b, "py-beat", "forgotten")
+    deadline = time.monotonic() + 60
+    while ids(discover(b, "py-beat").instances) != ["kept"]:
+        beat = b.registry.Heartbeat(registry_pb2.HeartbeatRequest(lease=kept.lease), timeout=CALL)
+        assert beat.ttl_ms == 4000
+        assert time.monotonic() < deadline, "the forgotten instance stays"
+        time.sleep(0.5)
+    gone = b.registry.Deregister(registry_pb2.DeregisterRequest(lease=kept.lease), timeout=CALL)
+    assert gone.zxid > 0 and not discover(a, "py-beat").instances
+    code, detail = refusal(
+        lambda: a.registry.Heartbeat(registry_pb2.HeartbeatRequest(lease=kept.lease), timeout=CALL)
+    )
+    assert detail.kind == common_pb2.ERROR_KIND_SESSION_EXPIRED
+
+
+def test_a_stream_keeps_an_instance_and_a_lease_carries_it_to_another_member(a, b):
+    instance = registry_pb2.Instance(id="s-1", address="10.0.0.1", ports={"main": 1}, generation=1)
+    request = registry_pb2.RegisterRequest(service="py-kept", instance=instance, ttl_ms=4000)
+    stream = a.registry.Keep(request)
+    lease = next(stream).lease
+    stream.cancel()
+    request.lease.CopyFrom(lease)
+    again = b.registry.Keep(request)
+    assert next(again).lease.session_id == lease.session_id
+    next(again)  # kept for another third of its time
+    assert ids(discover(a, "py-kept").instances) == ["s-1"]
+    again.cancel()
+
+
+def test_duplicates_hostile_names_and_large_metadata_are_refused_by_name(a, b):
+    register(a, "py-dup", "d-1", generation=5)
+    code, detail = refusal(lambda: register(b, "py-dup", "d-1", generation=5))
+    assert code == grpc.StatusCode.ALREADY_EXISTS and detail.kind == common_pb2.ERROR_KIND_NODE_EXISTS
+    replaced = register(b, "py-dup", "d-1", generation=6)
+    assert discover(a, "py-dup").instances[0].session_id == replaced.lease.session_id
+    for field, call in {
+        "instance.id": lambda: register(a, "py-dup", "../x"),
+        "service": lambda: register(a, "a/b", "x"),
+        "instance.weight": lambda: register(a, "py-dup", "x", weight=0),
+        "instance.metadata": lambda: register(a, "py-dup", "x", metadata={"k": "v" * (1 << 20)}),
+        "instance.address": lambda: register(a, "py-dup", "x", address="10.0.0.1:80"),
+    }.items():
+        code, detail = refusal(call)
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and field in detail.detail, (field, detail)
+
+
+def test_a_watch_tells_a_snapshot_then_changes_and_resumes(a, b):
+    register(a, "py-watch", "w-1", ttl_ms=0)
+    stream = b.registry.WatchService(registry_pb2.WatchServiceRequest(service="py-watch"))
+    first = next(stream)
+    assert first.snapshot and ids(first.put) == ["w-1"]
+    register(a, "py-watch", "w-2", ttl_ms=0)
+    second = next(stream)
+    assert not second.snapshot and ids(second.put) == ["w-2"] and second.version > first.version
+    stream.cancel()
+    remove = registry_pb2.DeregisterRequest(service="py-watch", instance_id="w-1")
+    a.registry.Deregister(remove, timeout=CALL)
+    resumed = b.registry.WatchService(
+        registry_pb2.WatchServiceRequest(service="py-watch", since_version=second.version)
+    )
+    news = next(resumed)
+    assert not news.snapshot and list(news.removed) == ["w-1"] and not news.put, news
+    resumed.cancel()
+
+
+def test_reports_change_the_health_and_a_drained_instance_gets_no_keys(a, b):
+    for id in ("r-1", "r-2", "r-3"):
+        register(a, "py-report", id, address=f"{id}.example", ttl_ms=0)
+    report = registry_pb2.InstanceReport(
+        instance_id="r-1", health=registry_pb2.HEALTH_CRITICAL, reason="out of memory", load=900
+    )
+    unknown = registry_pb2.InstanceReport(instance_id="r-9", load=1)
+    request = registry_pb2.ReportRequest(service="py-report", reports=[report, unknown])
+    assert b.registry.Report(request, timeout=CALL).unknown == 1
+    usable = registry_pb2.InstanceFilter(usable_only=True)
+    stream = a.registry.WatchService(registry_pb2.WatchServiceRequest(service="py-report"))
+    for news in stream:
+        found = {instance.id: instance for instance in news.put}
+        if "r-1" in found and found["r-1"].status == registry_pb2.INSTANCE_STATUS_CRITICAL:
+            assert found["r-1"].reason == "out of memory" and found["r-1"].load == 900
+            break
+    stream.cancel()
+    assert ids(discover(b, "py-report", filter=usable).instances) == ["r-2", "r-3"]
+    drain = registry_pb2.SetModeRequest(
+        service="py-report", instance_id="r-2", mode=registry_pb2.MODE_DRAINING
+    )
+    a.registry.SetMode(drain, timeout=CALL)
+    assert ids(discover(b, "py-report", filter=usable).instances) == ["r-3"]
+
+
+def test_everyone_at_a_version_names_the_same_owner(a, b):
+    for number in range(4):
+        register(a, "py-ring", f"n-{number}", address=f"10.0.1.{number}", ttl_ms=0)
+    ring = a.ring.GetRing(ring_pb2.GetRingRequest(service="py-ring"), timeout=CALL)
+    assert [member.endpoint for member in ring.members] == [f"10.0.1.{n}:8080" for n in range(4)]
+    assert ring.points == 1024 and all(member.points == 256 for member in ring.members)
+
+    def locate(api, key, **fields):
+        request = ring_pb2.LocateRequest(service="py-ring", key=key, **fields)
+        return api.ring.Locate(request, timeout=CALL)
+
+    keys = [f"key-{number}".encode() for number in range(50)]
+    before = [ids(locate(a, key, replicas=2).owners) for key in keys]
+    assert before == [ids(locate(b, key, replicas=2).owners) for key in keys]
+    assert all(len(set(owners)) == 2 for owners in before)
+    watch = b.ring.WatchRing(ring_pb2.WatchRingRequest(service="py-ring"))
+    assert next(watch).version == ring.version
+    remove = registry_pb2.DeregisterRequest(service="py-ring", instance_id="n-3")
+    a.registry.Deregister(remove, timeout=CALL)
+    after = next(watch)
+    assert len(after.members) == 3 and after.version > ring.version
+    watch.cancel()
+    for key, owners in zip(keys, before):
+        now = ids(locate(b, key).owners)
+        assert now[0] == owners[0] or owners[0] == "n-3"
+        old = locate(b, key, version=ring.version)
+        assert old.version == ring.version and ids(old.owners) == owners[:1]
+    code, detail = refusal(lambda: locate(b, b"x", version=1))
+    assert code == grpc.StatusCode.OUT_OF_RANGE and detail.kind == common_pb2.ERROR_KIND_WATCH_GAP
+
+
+def test_a_policy_is_versioned_and_comes_with_the_service(a, b):
+    policy = registry_pb2.Policy(balancing=registry_pb2.BALANCING_RING_HASH, timeout_ms=250)
+    request = registry_pb2.SetPolicyRequest(service="py-policy", policy=policy)
+    a.registry.SetPolicy(request, timeout=CALL)
+    got = b.registry.GetPolicy(registry_pb2.GetPolicyRequest(service="py-policy"), timeout=CALL)
+    assert got.policy.timeout_ms == 250 and got.version == 0
+    request.version = 7
+    code, detail = refusal(lambda: b.registry.SetPolicy(request, timeout=CALL))
+    assert detail.kind == common_pb2.ERROR_KIND_BAD_VERSION
+    assert discover(a, "py-policy").policy.balancing == registry_pb2.BALANCING_RING_HASH
+    bad = registry_pb2.SetPolicyRequest(service="py-policy", policy=registry_pb2.Policy(panic_permille=1001))
+    code, detail = refusal(lambda: a.registry.SetPolicy(bad, timeout=CALL))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "policy.panic_permille" in detail.detail
+
+
 # --- operators --------------------------------------------------------------------------------
 
 
@@ -463,7 +640,7 @@ def test_health_says_serving(a, b):
 def test_reflection_lists_and_describes_every_service(a, b):
     database = ProtoReflectionDescriptorDatabase(a.channel)
     services = set(database.get_services())
-    wanted = {f"quorate.v1.{name}" for name in ("Session", "Znodes", "Locks", "Elections", "Cluster")}
+    wanted = {f"quorate.v1.{name}" for name in ("Session", "Znodes", "Locks", "Elections", "Registry", "Ring", "Cluster")}
     assert wanted <= services, services
     assert "grpc.health.v1.Health" in services, services
     described = database.FindFileContainingSymbol("quorate.v1.Znodes")

@@ -5,6 +5,8 @@
 //! - [`read`]: behind the session's own writes, and as fresh as asked;
 //! - [`heartbeat`]: members gather heartbeats and bring them to the leader;
 //! - [`expiry`]: the leader's timers, which end sessions and nodes through the log;
+//! - [`directory`]: the registry as this member sees it; [`registrar`]: how instances get in and out;
+//!   [`reports`]: what they say of themselves;
 //! - [`digests`], [`publication`], [`disk_guard`]: what the leader looks after from time to time;
 //! - [`auth`]: credentials become identities; [`gauges`]: sizes for the meters.
 //!
@@ -13,12 +15,15 @@
 pub mod auth;
 pub mod connection;
 pub mod digests;
+pub mod directory;
 pub mod disk_guard;
 pub mod expiry;
 pub mod gauges;
 pub mod heartbeat;
 pub mod publication;
 pub mod read;
+pub mod registrar;
+pub mod reports;
 pub mod write;
 
 use std::sync::Arc;
@@ -48,6 +53,9 @@ struct Shared {
     heartbeats: Heartbeats,
     deadlines: Arc<Deadlines>,
     metrics: Metrics,
+    directory: directory::Directory,
+    damper: registrar::Damper,
+    reports: reports::Reports,
     /// The last ticket given; starts at a random point so that a restarted member never answers
     /// a call of its former life.
     ticket: AtomicU64,
@@ -73,6 +81,9 @@ impl Coordinator {
             heartbeats: Heartbeats::default(),
             deadlines,
             metrics,
+            directory: Default::default(),
+            damper: Default::default(),
+            reports: Default::default(),
             ticket: AtomicU64::new(first_ticket),
         };
         Coordinator { shared: Arc::new(shared) }

@@ -63,6 +63,12 @@ pub struct OutboxReader {
     shared: Arc<Shared>,
 }
 
+/// Tells when an outbox has something; holds nothing of it.
+#[derive(Clone, Debug)]
+pub struct OutboxSignal {
+    shared: Arc<Shared>,
+}
+
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
@@ -147,24 +153,36 @@ impl OutboxReader {
     pub async fn take(&mut self, max: usize) -> Result<Vec<Outgoing>, Error> {
         loop {
             let ready = self.shared.ready.notified();
+            if let Some(taken) = self.shared.try_take(max) {
+                return taken;
+            }
+            ready.await;
+        }
+    }
+
+    /// What [`OutboxReader::take`] would give at once; `None` if it would wait.
+    pub fn try_take(&mut self, max: usize) -> Option<Result<Vec<Outgoing>, Error>> {
+        self.shared.try_take(max)
+    }
+
+    /// Tells when there is something to take, for whoever takes with [`OutboxReader::try_take`].
+    pub fn signal(&self) -> OutboxSignal {
+        OutboxSignal { shared: self.shared.clone() }
+    }
+}
+
+impl OutboxSignal {
+    /// Waits until there is something to take, or the end.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn ready(&self) {
+        loop {
+            let ready = self.shared.ready.notified();
             {
-                let mut queue = self.shared.lock();
-                if !queue.messages.is_empty() {
-                    let mut bytes = 0;
-                    let fitting = queue.messages.iter().take(max).take_while(|message| {
-                        let is_room = bytes < TAKE_BYTES;
-                        bytes += weight(message);
-                        is_room
-                    });
-                    let count = fitting.count();
-                    let taken: Vec<Outgoing> = queue.messages.drain(..count).collect();
-                    queue.bytes -= taken.iter().map(weight).sum::<usize>();
-                    return Ok(taken);
-                }
-                match &queue.closed {
-                    None => {}
-                    Some(End::Finished) => return Ok(Vec::new()),
-                    Some(End::Because(reason)) => return Err(reason.clone()),
+                let queue = self.shared.lock();
+                if !queue.messages.is_empty() || queue.closed.is_some() {
+                    return;
                 }
             }
             ready.await;
@@ -181,6 +199,27 @@ impl Drop for OutboxReader {
 }
 
 impl Shared {
+    fn try_take(&self, max: usize) -> Option<Result<Vec<Outgoing>, Error>> {
+        let mut queue = self.lock();
+        if !queue.messages.is_empty() {
+            let mut bytes = 0;
+            let fitting = queue.messages.iter().take(max).take_while(|message| {
+                let is_room = bytes < TAKE_BYTES;
+                bytes += weight(message);
+                is_room
+            });
+            let count = fitting.count();
+            let taken: Vec<Outgoing> = queue.messages.drain(..count).collect();
+            queue.bytes -= taken.iter().map(weight).sum::<usize>();
+            return Some(Ok(taken));
+        }
+        match &queue.closed {
+            None => None,
+            Some(End::Finished) => Some(Ok(Vec::new())),
+            Some(End::Because(reason)) => Some(Err(reason.clone())),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,6 +3,7 @@
 //! - [`session`]: the main road, a stream a client;
 //! - [`znodes`]: the same operations as single calls;
 //! - [`leases`], [`locks`], [`elections`]: locks and leaderships for callers without a stream;
+//! - [`registry`], [`ring`]: services, and who owns a key;
 //! - [`cluster`]: members, digests, snapshots, sessions.
 //!
 //! Next room: coordinator/.
@@ -13,6 +14,8 @@ pub mod elections;
 pub mod leases;
 pub mod locks;
 pub mod observe;
+pub mod registry;
+pub mod ring;
 pub mod session;
 pub mod znodes;
 
@@ -44,6 +47,8 @@ pub async fn serve(listener: TcpListener, coordinator: Coordinator, super_digest
     health.set_serving::<v1::znodes_server::ZnodesServer<znodes::ZnodesDoor>>().await;
     health.set_serving::<v1::locks_server::LocksServer<locks::LocksDoor>>().await;
     health.set_serving::<v1::elections_server::ElectionsServer<elections::ElectionsDoor>>().await;
+    health.set_serving::<v1::registry_server::RegistryServer<registry::RegistryDoor>>().await;
+    health.set_serving::<v1::ring_server::RingServer<ring::RingDoor>>().await;
     health.set_serving::<v1::cluster_server::ClusterServer<cluster::ClusterDoor>>().await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -65,6 +70,11 @@ pub async fn serve(listener: TcpListener, coordinator: Coordinator, super_digest
             v1::elections_server::ElectionsServer,
             elections::ElectionsDoor::new(callers.clone())
         ))
+        .add_service(limited!(
+            v1::registry_server::RegistryServer,
+            registry::RegistryDoor::new(callers.clone())
+        ))
+        .add_service(limited!(v1::ring_server::RingServer, ring::RingDoor::new(callers.clone())))
         .add_service(limited!(v1::cluster_server::ClusterServer, cluster::ClusterDoor::new(callers)))
         .add_service(health_service)
         .add_service(reflection_v1)

@@ -1,0 +1,148 @@
+//! `Ring`: which instance owns a key, for callers that build no ring themselves.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use quorate_core::acl::Identity;
+use quorate_core::error::{Error, ErrorKind};
+use quorate_core::id::Zxid;
+use quorate_core::registry::{Service, ServiceName};
+use quorate_core::request::Consistency;
+use quorate_core::ring::hash_key;
+use quorate_proto::convert::consistency_or_default;
+use quorate_proto::convert::ring::ring;
+use quorate_proto::v1;
+use tonic::{Request, Response, Status};
+
+use super::caller::{Callers, refused};
+
+/// Replicas of one look-up.
+const REPLICAS_MAX: u32 = 100;
+/// Bytes of a key.
+const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// The `Ring` service.
+#[derive(Debug)]
+pub struct RingDoor {
+    callers: Callers,
+}
+
+impl RingDoor {
+    /// On one member.
+    pub fn new(callers: Callers) -> RingDoor {
+        RingDoor { callers }
+    }
+
+    /// A service at a version, or (version 0) now.
+    async fn service(
+        &self,
+        name: &ServiceName,
+        version: u64,
+        consistency: Consistency,
+        identities: &[Identity],
+    ) -> Result<Arc<Service>, Error> {
+        let coordinator = &self.callers.coordinator;
+        let fresh = if version == 0 { consistency } else { Consistency::AtLeast(Zxid(version)) };
+        coordinator.wait_directory(fresh).await?;
+        let service = match version {
+            0 => coordinator.service(name),
+            version => coordinator.service_at(name, Zxid(version))?,
+        };
+        // A ring shows its members: who may not see them all may not see it.
+        let now = coordinator.service(name);
+        if coordinator.visible(name, now.entries(), identities).len() < now.entries().len() {
+            return Err(Error::new(ErrorKind::NoAuth, name.path()));
+        }
+        Ok(service)
+    }
+}
+
+/// A stream of answers.
+type Streamed<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::ring_server::Ring for RingDoor {
+    async fn get_ring(
+        &self,
+        request: Request<v1::GetRingRequest>,
+    ) -> Result<Response<v1::GetRingResponse>, Status> {
+        let (message, identities) = self.callers.open(request, |message| &message.credentials)?;
+        let name = ServiceName::new(&message.namespace, &message.service).map_err(refused)?;
+        let service = self.service(&name, message.version, Consistency::Linearizable, &identities).await;
+        Ok(Response::new(ring(service.map_err(refused)?.as_ref())))
+    }
+
+    type WatchRingStream = Streamed<v1::GetRingResponse>;
+
+    async fn watch_ring(
+        &self,
+        request: Request<v1::WatchRingRequest>,
+    ) -> Result<Response<Self::WatchRingStream>, Status> {
+        let (message, identities) = self.callers.open(request, |message| &message.credentials)?;
+        let name = ServiceName::new(&message.namespace, &message.service).map_err(refused)?;
+        let following = self.callers.coordinator.follow_service(&name);
+        self.service(&name, 0, Consistency::Linearizable, &identities).await.map_err(refused)?;
+        let coordinator = self.callers.coordinator.clone();
+        let state = (following, None::<v1::GetRingResponse>);
+        let rings = futures_util::stream::unfold(Some(state), move |state| {
+            let (coordinator, name, identities) = (coordinator.clone(), name.clone(), identities.clone());
+            async move {
+                let (mut following, last) = state?;
+                loop {
+                    if last.is_some() {
+                        following.changed().await.ok()?;
+                    }
+                    let service = following.borrow_and_update().clone();
+                    let entries = service.entries();
+                    if coordinator.visible(&name, entries, &identities).len() < entries.len() {
+                        // Gone meanwhile, or hidden: a version without it follows, or nothing does.
+                        let current = coordinator.service(&name);
+                        if current.version() > service.version() {
+                            continue;
+                        }
+                        return Some((Err(refused(Error::new(ErrorKind::NoAuth, name.path()))), None));
+                    }
+                    let now = ring(&service);
+                    // Health and load change a service's version more often than its ring.
+                    let is_same = last.as_ref().is_some_and(|last| {
+                        let same = v1::GetRingResponse { version: now.version, ..last.clone() };
+                        same == now
+                    });
+                    if !is_same {
+                        return Some((Ok(now.clone()), Some((following, Some(now)))));
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(rings)))
+    }
+
+    async fn locate(
+        &self,
+        request: Request<v1::LocateRequest>,
+    ) -> Result<Response<v1::LocateResponse>, Status> {
+        let (message, identities) = self.callers.open(request, |message| &message.credentials)?;
+        let name = ServiceName::new(&message.namespace, &message.service).map_err(refused)?;
+        if message.replicas > REPLICAS_MAX {
+            let detail = format!("replicas: {}, at most {REPLICAS_MAX}", message.replicas);
+            return Err(refused(Error::new(ErrorKind::BadArguments, detail)));
+        }
+        if message.key.len() > KEY_BYTES_MAX {
+            let detail = format!("bytes of key: {}, at most {KEY_BYTES_MAX}", message.key.len());
+            return Err(refused(Error::new(ErrorKind::TooLarge, detail)));
+        }
+        let consistency = consistency_or_default(message.consistency).map_err(refused)?;
+        let service =
+            self.service(&name, message.version, consistency, &identities).await.map_err(refused)?;
+        let hash = hash_key(&message.key);
+        let owners = service.ring();
+        let owners = owners.locate(&message.key, message.replicas.max(1) as usize);
+        Ok(Response::new(v1::LocateResponse {
+            version: service.version().0,
+            owners: owners.into_iter().map(|entry| entry.as_ref().into()).collect(),
+            hash,
+            handing_over: service.handing_over(hash).map(|entry| entry.as_ref().into()),
+        }))
+    }
+}
