@@ -5,9 +5,10 @@
 //! - [`history`]: what every client asked and was told, as JSON lines;
 //! - [`checkers`]: judge a history, one property a file;
 //! - [`run`]: all of it together; [`report`]: a run as a page;
-//! - [`scenarios`]: what must show on real processes, one story a file.
+//! - [`scenarios`]: what must show on real processes, one story a file;
+//! - [`simulation`]: the server's rooms in one thread, on simulated time, from one seed.
 //!
-//! The server is used only from outside, as its users see it.
+//! But for the simulation, the server is used only from outside, as its users see it.
 
 pub mod checkers;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod nemesis;
 pub mod report;
 pub mod run;
 pub mod scenarios;
+pub mod simulation;
 pub mod workloads;
 
 /// Runs a future to its end on a runtime of its own: one thread, where tasks that share a history may

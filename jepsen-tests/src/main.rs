@@ -9,7 +9,7 @@ use jepsen_tests::checkers::{Finding, Verdict, judge};
 use jepsen_tests::history::History;
 use jepsen_tests::run::{self, Outcome, Plan, RunError};
 use jepsen_tests::scenarios::{self, Failure, Measured};
-use jepsen_tests::{nemesis, run_local, workloads};
+use jepsen_tests::{nemesis, run_local, simulation, workloads};
 
 /// Proof under faults: real members, real kills, and checkers that judge what clients saw.
 #[derive(Parser)]
@@ -61,11 +61,41 @@ enum Command {
         /// The folder.
         folder: PathBuf,
     },
+    /// Simulate clusters under faults, one seed a cluster: real server code on simulated time.
+    Simulate {
+        /// Which seeds: 0..1000, 7, or 1,2,3.
+        #[arg(long, value_parser = parse_seed_list, default_value = "0..100", conflicts_with = "seed")]
+        seeds: std::sync::Arc<Vec<u64>>,
+        /// One seed, in this process, with the end of its trace if it fails.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Processes at once.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Simulated time with faults, per seed; healing comes on top.
+        #[arg(long, default_value = "20s", value_parser = parse_duration)]
+        time: Duration,
+        /// Run each seed in two processes and compare the traces.
+        #[arg(long)]
+        twice: bool,
+        /// Stop at the first seed that fails.
+        #[arg(long)]
+        fail_fast: bool,
+        /// With --seed: write the whole trace here.
+        #[arg(long)]
+        trace: Option<PathBuf>,
+        /// With --seed: the outcome as one line of JSON.
+        #[arg(long)]
+        json: bool,
+        /// With --seed: the members' own log lines, on standard error.
+        #[arg(long)]
+        log: bool,
+    },
     /// Run a scenario with its own story; the tests run short forms of the same.
     Scenario {
         /// Which.
         name: Scenario,
-        /// How often (failover: kills; crash-recovery: kills; bad-input: idle connections).
+        /// How often (failover: kills; crash-recovery: kills; bad-input: idle connections; overload: seconds).
         #[arg(long)]
         times: Option<u32>,
         /// For crash-recovery.
@@ -86,6 +116,8 @@ enum Scenario {
     LostDisk,
     /// A lagging member installs a snapshot under its clients.
     LaggingMember,
+    /// Far more writes than the members can do.
+    Overload,
     /// Malformed, oversized, too many, too deep.
     BadInput,
 }
@@ -104,6 +136,12 @@ fn main() -> ExitCode {
         }
         Command::Check { history } => again(&history, false),
         Command::Report { folder } => again(&folder.join(run::HISTORY_FILE), true),
+        Command::Simulate { seed: Some(seed), time, trace, json, log, .. } => {
+            return simulation::main::one(seed, time, trace.as_deref(), json, log);
+        }
+        Command::Simulate { seeds, jobs, time, twice, fail_fast, .. } => {
+            return simulation::main::many(&seeds, jobs, time, twice, fail_fast);
+        }
         Command::Scenario { name, times, seed } => return scenario(name, times, seed),
     };
     match result {
@@ -189,6 +227,9 @@ fn scenario(name: Scenario, times: Option<u32>, seed: u64) -> ExitCode {
         Scenario::SessionMove => run_local(scenarios::session_move::run()),
         Scenario::LostDisk => run_local(scenarios::lost_disk::run()),
         Scenario::LaggingMember => run_local(scenarios::lagging_member::run()),
+        Scenario::Overload => {
+            run_local(scenarios::overload::run(Duration::from_secs(times.unwrap_or(1_200).into())))
+        }
         Scenario::BadInput => run_local(scenarios::bad_input::run(times.unwrap_or(10_000) as usize)),
     };
     match result {
@@ -216,4 +257,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     let count: u64 = digits.parse().map_err(|_| format!("{text:?} is not like 60s"))?;
     Ok(Duration::from_millis(count * unit))
+}
+
+fn parse_seed_list(text: &str) -> Result<std::sync::Arc<Vec<u64>>, String> {
+    simulation::runner::parse_seeds(text).map(Into::into)
 }

@@ -18,13 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use quorate_core::acl::{self, Identity, Permissions};
+use quorate_core::change::{EventBody, Value, WatchEvent};
 use quorate_core::command::{Command, Operation, Origin, Stamp};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{AttachEpoch, MemberId, Position, SessionId, WriteNumber, Zxid};
 use quorate_core::reply::{Attachment, ReadReply, ReadResult, WriteReply, WriteResult};
 use quorate_core::request::{ReadRequest, WatchId, WatchKind};
 use quorate_core::state::{Answer, Applied, Caller, State};
-use quorate_core::watches::{WatcherId, Watches};
+use quorate_core::watches::{WatcherId, Watches, rearm};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::sessions::in_flight::InFlight;
@@ -83,8 +84,8 @@ struct PendingCall {
 /// Told of every apply, under the lock, before anybody else is: the simulator's invariants. It sees
 /// everything and must change nothing.
 pub trait ApplyObserver: Send + Sync + fmt::Debug + 'static {
-    /// A command was applied.
-    fn command(&self, member: MemberId, state: &State, command: &Command, applied: &Applied);
+    /// A command of the entry at `index` was applied.
+    fn command(&self, member: MemberId, index: u64, state: &State, command: &Command, applied: &Applied);
     /// A log entry was applied to its end, or a snapshot that stands at it was installed.
     fn entry(&self, member: MemberId, state: &State, index: u64);
 }
@@ -114,6 +115,11 @@ struct Inner {
 
 /// Beyond this an answer is refused: the client asks in pages.
 const REPLY_BYTES_MAX: usize = 16 << 20;
+
+/// The name of watches left again by [`LocalState::rearm_for_session`]: their doors know no names.
+const REARMED: WatchId = WatchId(0);
+/// ZooKeeper's −1.
+const NO_TRANSACTION: Zxid = Zxid(u64::MAX);
 
 /// Marks whose digest is remembered.
 const MARKS: usize = 64;
@@ -200,7 +206,7 @@ impl LocalState {
         for command in commands {
             let applied = inner.state.apply(stamp, &command);
             if let Some(observer) = &self.observer {
-                observer.command(self.member, &inner.state, &command, &applied);
+                observer.command(self.member, index, &inner.state, &command, &applied);
             }
             inner.publish(self.member, &command, applied);
         }
@@ -360,6 +366,63 @@ impl LocalState {
         let result = inner.read(watcher, &outbox, &caller, request).and_then(check_size);
         let reply = ReadReply { zxid: inner.state.zxid(), result };
         outbox.push(Outgoing::Read { xid, reply });
+    }
+
+    /// Leaves a session's watches of an earlier connection again; those that missed something fire
+    /// at once, marked by a transaction that never was.
+    pub fn rearm_for_session(
+        &self,
+        session: SessionId,
+        epoch: AttachEpoch,
+        identities: &[Identity],
+        since: Zxid,
+        watches: &[(WatchKind, String)],
+    ) {
+        let mut inner = self.lock();
+        let Some(attached) = inner.attached.get(&session).filter(|attached| attached.epoch == epoch) else {
+            return;
+        };
+        let (watcher, outbox) = (attached.watcher, attached.outbox.clone());
+        let caller = Caller { identities, session: Some(session) };
+        for (kind, path) in watches {
+            let exists = ReadRequest::Exists { path: path.clone(), watch: None };
+            let stat = match inner.state.read(&exists, &caller) {
+                Ok(ReadResult::Exists(stat)) => Ok(Some(stat)),
+                Err(error) if error.kind == ErrorKind::NoNode => Ok(None),
+                // Who may not read hears of nothing, now or later.
+                Ok(_) | Err(_) => Err(()),
+            };
+            let missed =
+                stat.ok().and_then(|stat| rearm(*kind, stat.as_ref(), since).map(|kind| (kind, stat)));
+            match missed {
+                None => {
+                    inner.watches.add(watcher, REARMED, path, *kind, false);
+                }
+                Some((event, stat)) => {
+                    let position = Position { zxid: NO_TRANSACTION, ordinal: 0 };
+                    let stat = stat.unwrap_or_default();
+                    let (path, value) = (path.as_str().into(), Value::NotKept);
+                    let body = Arc::new(EventBody { position, kind: event, path, stat, value });
+                    outbox.push(Outgoing::Event(WatchEvent {
+                        body,
+                        with_value: false,
+                        watches: vec![REARMED],
+                    }));
+                }
+            }
+        }
+    }
+
+    /// The paths that each session attached here watches.
+    pub fn watches_by_session(&self) -> Vec<(SessionId, Vec<Arc<str>>)> {
+        let inner = self.lock();
+        let sessions: HashMap<WatcherId, SessionId> =
+            inner.attached.iter().map(|(session, attached)| (attached.watcher, *session)).collect();
+        let by_watcher = inner.watches.by_watcher().into_iter();
+        let mut found: Vec<_> =
+            by_watcher.filter_map(|(watcher, paths)| Some((*sessions.get(&watcher)?, paths))).collect();
+        found.sort_unstable_by_key(|(session, _)| *session);
+        found
     }
 
     /// Reads without a session and without leaving watches.

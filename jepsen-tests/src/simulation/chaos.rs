@@ -1,0 +1,278 @@
+//! Faults: what goes wrong, when, and when it is mended, all drawn from the seed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::host::Host;
+use super::life::Node;
+use super::network::{Network, Weather};
+
+/// How often each kind of fault was inflicted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Faults(pub BTreeMap<String, u64>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// What is to be done later.
+#[derive(Clone, Copy, Debug)]
+enum Later {
+    Start(usize),
+    Heal,
+    Calm,
+}
+
+/// Inflicts faults on a cluster.
+pub struct Chaos {
+    /// The machines.
+    pub hosts: Vec<Host>,
+    /// Their network.
+    pub network: Network,
+    /// The clients' addresses.
+    pub clients: Vec<Node>,
+    /// Told when a tripwire has crashed a member.
+    pub tripped: Arc<Notify>,
+    /// Chooses.
+    pub random: fastrand::Rng,
+    /// What was inflicted.
+    pub faults: Faults,
+    agenda: BTreeMap<(Instant, u64), Later>,
+    count: u64,
+}
+
+impl Chaos {
+    /// Nothing has gone wrong yet.
+    pub fn new(
+        hosts: Vec<Host>,
+        network: Network,
+        clients: Vec<Node>,
+        tripped: Arc<Notify>,
+        random: fastrand::Rng,
+    ) -> Chaos {
+        let (faults, agenda, count) = (Faults::default(), BTreeMap::new(), 0);
+        Chaos { hosts, network, clients, tripped, random, faults, agenda, count }
+    }
+
+    /// Starts the members, each in its own time.
+    pub fn start_all_soon(&mut self, within: Duration) {
+        for host in 0..self.hosts.len() {
+            let pause = Duration::from_millis(self.random.u64(..=within.as_millis() as u64));
+            self.later(pause, Later::Start(host));
+        }
+    }
+
+    /// Does what is due, crashes what has tripped, and, if `rough`, inflicts faults; for so long.
+    pub async fn run(&mut self, duration: Duration, rough: bool) {
+        let end = Instant::now() + duration;
+        let mut next = Instant::now() + self.pause(200, 2000);
+        loop {
+            let due = self.agenda.first_key_value().map_or(end, |((due, _), _)| *due);
+            let until = if rough { end.min(due).min(next) } else { end.min(due) };
+            let tripped = self.tripped.clone();
+            tokio::select! {
+                biased;
+                () = tripped.notified() => self.collect_tripped(),
+                () = sleep_until(until) => {}
+            }
+            let now = Instant::now();
+            while let Some(entry) = self.agenda.first_entry()
+                && entry.key().0 <= now
+            {
+                let todo = entry.remove();
+                self.act(todo);
+            }
+            if now >= end {
+                return;
+            }
+            if rough && now >= next {
+                self.inflict();
+                next = now + self.pause(100, 2500);
+            }
+        }
+    }
+
+    /// Mends everything: from here on the cluster must heal.
+    pub fn mend(&mut self) {
+        self.collect_tripped();
+        self.agenda.clear();
+        self.network.heal();
+        self.network.set_weather(Weather::calm());
+        for host in &mut self.hosts {
+            host.crash_at(0, false);
+            host.start();
+        }
+    }
+
+    fn pause(&mut self, from_ms: u64, to_ms: u64) -> Duration {
+        Duration::from_millis(self.random.u64(from_ms..=to_ms))
+    }
+
+    fn later(&mut self, pause: Duration, what: Later) {
+        self.count += 1;
+        self.agenda.insert((Instant::now() + pause, self.count), what);
+    }
+
+    fn act(&mut self, what: Later) {
+        match what {
+            Later::Start(host) => self.hosts[host].start(),
+            Later::Heal => self.network.heal(),
+            Later::Calm => self.network.set_weather(Weather::calm()),
+        }
+    }
+
+    fn noted(&mut self, kind: &str) {
+        self.network.trace.note(format_args!("fault {kind}"));
+        *self.faults.0.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    fn collect_tripped(&mut self) {
+        for index in 0..self.hosts.len() {
+            if self.hosts[index].has_tripped() {
+                self.hosts[index].crash();
+                self.noted("crash at a disk operation");
+                let pause = self.pause(50, 4000);
+                self.later(pause, Later::Start(index));
+            }
+        }
+    }
+
+    fn crash(&mut self, index: usize, longest_ms: u64) {
+        if !self.hosts[index].is_running() {
+            return;
+        }
+        self.hosts[index].crash();
+        let pause = self.pause(20, longest_ms);
+        self.later(pause, Later::Start(index));
+    }
+
+    fn leader(&mut self) -> usize {
+        let leader = self.hosts.iter().position(Host::leads);
+        leader.unwrap_or_else(|| self.random.usize(..self.hosts.len()))
+    }
+
+    fn someone(&mut self) -> usize {
+        self.random.usize(..self.hosts.len())
+    }
+
+    fn inflict(&mut self) {
+        match self.random.u32(..100) {
+            0..12 => {
+                let one = self.someone();
+                self.noted("crash");
+                self.crash(one, 6000);
+            }
+            12..22 => {
+                let leader = self.leader();
+                self.noted("crash of the leader");
+                self.crash(leader, 4000);
+            }
+            22..26 => {
+                self.noted("crash of all");
+                for index in 0..self.hosts.len() {
+                    self.crash(index, 1500);
+                }
+            }
+            26..30 => {
+                self.noted("crash of a majority");
+                let first = self.someone();
+                for step in 0..=self.hosts.len() / 2 {
+                    self.crash((first + step) % self.hosts.len(), 3000);
+                }
+            }
+            30..50 => {
+                let one = if self.random.bool() { self.someone() } else { self.leader() };
+                let operations = self.random.u64(1..40);
+                let takes_effect = self.random.bool();
+                self.hosts[one].crash_at(operations, takes_effect);
+            }
+            50..72 => self.partition(),
+            72..84 => self.storm(),
+            84..92 => {
+                self.noted("clock jump");
+                let one = self.someone();
+                let ahead = self.random.i64(-3_600_000..=3_600_000);
+                self.hosts[one].clock.set_ahead(ahead);
+            }
+            _ => {
+                self.noted("heal");
+                self.network.heal();
+                self.network.set_weather(Weather::calm());
+            }
+        }
+    }
+
+    fn partition(&mut self) {
+        let nodes: Vec<Node> = self.hosts.iter().map(|host| host.node).collect();
+        let one = if self.random.bool() { self.leader() } else { self.someone() };
+        let one = nodes[one];
+        match self.random.u32(..6) {
+            0 | 1 => {
+                self.noted("isolated member");
+                for other in nodes.iter().filter(|other| **other != one) {
+                    self.network.cut(one, *other);
+                    self.network.cut(*other, one);
+                }
+            }
+            2 => {
+                self.noted("one-way cut");
+                let is_deaf = self.random.bool();
+                for other in nodes.iter().filter(|other| **other != one) {
+                    let (from, to) = if is_deaf { (*other, one) } else { (one, *other) };
+                    self.network.cut(from, to);
+                }
+            }
+            3 => {
+                self.noted("halves");
+                let mut shuffled = nodes.clone();
+                self.random.shuffle(&mut shuffled);
+                let (left, right) = shuffled.split_at(nodes.len() / 2);
+                for (one, other) in left.iter().flat_map(|one| right.iter().map(move |other| (*one, *other)))
+                {
+                    self.network.cut(one, other);
+                    self.network.cut(other, one);
+                }
+            }
+            4 => {
+                self.noted("cut link");
+                let other = nodes[self.random.usize(..nodes.len())];
+                self.network.cut(one, other);
+                self.network.cut(other, one);
+            }
+            _ => {
+                self.noted("clients cut off");
+                for client in self.clients.clone() {
+                    if self.random.bool() {
+                        self.network.cut(client, one);
+                    }
+                    if self.random.bool() {
+                        self.network.cut(one, client);
+                    }
+                }
+            }
+        }
+        let pause = self.pause(200, 7000);
+        self.later(pause, Later::Heal);
+    }
+
+    fn storm(&mut self) {
+        self.noted("storm");
+        let weather = Weather {
+            delay_max: Duration::from_millis(self.random.u64(3..120)),
+            slow_max: Duration::from_millis(self.random.u64(50..1500)),
+            slow_one_in: self.random.u32(4..60),
+            break_one_in: self.random.u32(50..1000),
+        };
+        self.network.set_weather(weather);
+        let pause = self.pause(500, 6000);
+        self.later(pause, Later::Calm);
+    }
+}
