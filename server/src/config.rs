@@ -74,6 +74,12 @@ pub struct Settings {
     /// Where metrics and health are served.
     #[arg(long, env = "QUORATE_HTTP_LISTEN")]
     pub http_listen: Option<String>,
+    /// Where ZooKeeper clients connect; no ZooKeeper door if absent.
+    #[arg(long, env = "QUORATE_ZOOKEEPER_LISTEN")]
+    pub zookeeper_listen: Option<String>,
+    /// Connections of ZooKeeper clients from one address, at most.
+    #[arg(long, env = "QUORATE_ZOOKEEPER_CONNECTIONS")]
+    pub zookeeper_connections: Option<usize>,
     /// What other members call to reach this one; the peer address listened on by default.
     #[arg(long, env = "QUORATE_PEER_ADVERTISE")]
     pub peer_advertise: Option<String>,
@@ -140,6 +146,10 @@ pub struct Config {
     pub peer_listen: String,
     /// Where metrics and health are served.
     pub http_listen: String,
+    /// Where ZooKeeper clients connect, if they do.
+    pub zookeeper_listen: Option<String>,
+    /// Their connections from one address, at most.
+    pub zookeeper_connections: usize,
     /// What others are told.
     pub advertise: MemberAddress,
     /// Raft's timing.
@@ -220,6 +230,8 @@ impl Settings {
             client_listen: self.client_listen.or(base.client_listen),
             peer_listen: self.peer_listen.or(base.peer_listen),
             http_listen: self.http_listen.or(base.http_listen),
+            zookeeper_listen: self.zookeeper_listen.or(base.zookeeper_listen),
+            zookeeper_connections: self.zookeeper_connections.or(base.zookeeper_connections),
             peer_advertise: self.peer_advertise.or(base.peer_advertise),
             client_advertise: self.client_advertise.or(base.client_advertise),
             heartbeat_ms: self.heartbeat_ms.or(base.heartbeat_ms),
@@ -316,6 +328,8 @@ impl Settings {
             client_listen,
             peer_listen,
             http_listen,
+            zookeeper_listen: self.zookeeper_listen,
+            zookeeper_connections: self.zookeeper_connections.unwrap_or(60),
             advertise,
             timing,
             limits,

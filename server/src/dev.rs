@@ -20,8 +20,19 @@ fn ports(base: u16, index: u64) -> Result<(u16, u16, u16), ServerError> {
     Ok((port(0)?, port(1)?, port(80)?))
 }
 
-/// Runs `members` members until SIGINT or SIGTERM.
-pub fn run(members: u64, data_dir: Option<PathBuf>, base: u16) -> Result<(), ServerError> {
+/// The port of one member for ZooKeeper clients; none if they are not served.
+fn zookeeper_port(base: u16, index: u64) -> Result<Option<u16>, ServerError> {
+    let port = u16::try_from(u64::from(base) + index - 1).map_err(|_| ServerError::DevPorts { base })?;
+    Ok((base > 0).then_some(port))
+}
+
+/// Runs `members` members until SIGINT or SIGTERM. `zookeeper_base` is 0 for no ZooKeeper door.
+pub fn run(
+    members: u64,
+    data_dir: Option<PathBuf>,
+    base: u16,
+    zookeeper_base: u16,
+) -> Result<(), ServerError> {
     logging::install(false, "warn,quorate_server=warn,openraft=error");
     let scratch = match &data_dir {
         Some(_) => None,
@@ -51,6 +62,7 @@ pub fn run(members: u64, data_dir: Option<PathBuf>, base: u16) -> Result<(), Ser
             client_listen: Some(format!("127.0.0.1:{client}")),
             peer_listen: Some(format!("127.0.0.1:{peer}")),
             http_listen: Some(format!("127.0.0.1:{http}")),
+            zookeeper_listen: zookeeper_port(zookeeper_base, index)?.map(|port| format!("127.0.0.1:{port}")),
             ..Settings::default()
         }
         .into_config()?;
@@ -88,7 +100,7 @@ pub fn run(members: u64, data_dir: Option<PathBuf>, base: u16) -> Result<(), Ser
         };
         tokio::select! {
             all = all_ready => if all {
-                greet(members, base, &directory, data_dir.is_none());
+                greet(members, base, zookeeper_base, &directory, data_dir.is_none());
                 server::stop_signal().await;
             },
             () = server::stop_signal() => {}
@@ -107,7 +119,7 @@ pub fn run(members: u64, data_dir: Option<PathBuf>, base: u16) -> Result<(), Ser
 }
 
 /// Says what runs and what to try.
-fn greet(members: u64, base: u16, directory: &Path, is_temporary: bool) {
+fn greet(members: u64, base: u16, zookeeper_base: u16, directory: &Path, is_temporary: bool) {
     let addresses: Vec<String> =
         (0..members).map(|index| format!("127.0.0.1:{}", u64::from(base) + 10 * index)).collect();
     let note = if is_temporary { " (temporary, removed at the end; keep it with --data-dir)" } else { "" };
@@ -117,6 +129,10 @@ fn greet(members: u64, base: u16, directory: &Path, is_temporary: bool) {
     };
     println!("Quorate {}: {members} members run.", env!("CARGO_PKG_VERSION"));
     println!("  clients   {}", addresses.join("  "));
+    if zookeeper_base > 0 {
+        let ports = (0..members).map(|index| format!("127.0.0.1:{}", u64::from(zookeeper_base) + index));
+        println!("  ZooKeeper {}", ports.collect::<Vec<_>>().join("  "));
+    }
     println!("  metrics   http://127.0.0.1:{}/metrics", u64::from(base) + 80);
     println!("  data      {}{note}", directory.display());
     println!("Try in another terminal:");

@@ -10,6 +10,11 @@ use quorate_server::{dev, server};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Where `dev` begins, unless told otherwise.
+const DEV_PORT: u16 = 7400;
+/// ZooKeeper's own.
+const ZOOKEEPER_PORT: u16 = 2181;
+
 /// A member of a Quorate cluster.
 #[derive(Parser)]
 #[command(name = "quorated", version, about, max_term_width = 100)]
@@ -29,8 +34,12 @@ enum Command {
         #[arg(long)]
         data_dir: Option<PathBuf>,
         /// The first member's client port; peers listen one above, HTTP eighty above, the next member ten above.
-        #[arg(long, default_value_t = 7400)]
+        #[arg(long, default_value_t = DEV_PORT)]
         port: u16,
+        /// The first member's port for ZooKeeper clients, the next member one above; 0 for none.
+        /// 2181 with the default --port, else none.
+        #[arg(long)]
+        zookeeper_port: Option<u16>,
     },
     /// Run one member.
     Serve {
@@ -61,7 +70,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Dev { members, data_dir, port } => dev::run(members, data_dir, port),
+        Command::Dev { members, data_dir, port, zookeeper_port } => {
+            let default = if port == DEV_PORT { ZOOKEEPER_PORT } else { 0 };
+            dev::run(members, data_dir, port, zookeeper_port.unwrap_or(default))
+        }
         Command::Serve { config, settings } => server::run(config, *settings),
         Command::Restore { snapshot, config, settings } => server::restore(&snapshot, config, *settings),
         Command::Config { .. } => {

@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError, Settings};
 use crate::coordinator::Coordinator;
 use crate::coordinator::expiry::Deadlines;
 use crate::environment::Environment;
-use crate::frontends::{grpc, http};
+use crate::frontends::{grpc, http, zookeeper};
 use crate::local_state::{ApplyObserver, LocalState};
 use crate::logging;
 use crate::metrics::Metrics;
@@ -141,6 +141,10 @@ pub async fn serve(
     let clients = listen("client_listen", &config.client_listen).await?;
     let peers = listen("peer_listen", &config.peer_listen).await?;
     let pages = listen("http_listen", &config.http_listen).await?;
+    let zookeeper_clients = match &config.zookeeper_listen {
+        Some(address) => Some(listen("zookeeper_listen", address).await?),
+        None => None,
+    };
     let metrics = Metrics::new();
     let _lock = lock_data_dir(&config.data_dir).map_err(StorageError::from)?;
 
@@ -163,6 +167,11 @@ pub async fn serve(
     let Rooms { coordinator, replica, local, mut tasks } = rooms;
     let http = http::serve(pages, coordinator.clone());
     let grpc = grpc::serve(clients, coordinator.clone(), config.super_digest.clone());
+    if let Some(listener) = zookeeper_clients {
+        let limit = config.zookeeper_connections;
+        let door = zookeeper::serve(listener, coordinator.clone(), config.super_digest.clone(), limit);
+        tasks.push(TaskGuard::spawn("zookeeper door", door));
+    }
     let guard = coordinator.clone().run_disk_guard(config.data_dir.clone(), config.disk_reserve_bytes);
     tasks.push(TaskGuard::spawn("disk guard", guard));
     tasks.push(TaskGuard::spawn("http door", http));

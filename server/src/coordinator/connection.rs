@@ -215,8 +215,16 @@ impl SessionLoop {
                     Incoming::Heartbeat { sequence } => {
                         self.coordinator.shared.heartbeats.expect_answer(session, epoch, sequence);
                     }
+                    Incoming::Rearm { xid, since, watches } => {
+                        self.serve_reads(&mut reads).await?;
+                        self.wait_in_flight(0, 0).await?;
+                        let local = &self.coordinator.shared.local;
+                        local.rearm_for_session(session, epoch, &self.identities, since, &watches);
+                        self.answer_read(xid, Ok(ReadResult::Watch));
+                    }
                     Incoming::Identified { xid, identity } => {
                         self.serve_reads(&mut reads).await?;
+                        self.wait_in_flight(0, 0).await?;
                         self.coordinator.shared.local.add_identity(session, identity.clone());
                         if !self.identities.contains(&identity) {
                             self.identities.push(identity.clone());
@@ -225,6 +233,7 @@ impl SessionLoop {
                     }
                     Incoming::Refused { xid, error } => {
                         self.serve_reads(&mut reads).await?;
+                        self.wait_in_flight(0, 0).await?;
                         self.answer_read(xid, Err(error));
                     }
                 }

@@ -6,8 +6,8 @@
 use quorate_core::acl::Identity;
 use quorate_core::command::Operation;
 use quorate_core::error::Error;
-use quorate_core::id::WriteNumber;
-use quorate_core::request::{Consistency, ReadRequest};
+use quorate_core::id::{WriteNumber, Zxid};
+use quorate_core::request::{Consistency, ReadRequest, WatchKind};
 use tokio::sync::mpsc;
 
 /// Requests that may wait before the door stops reading.
@@ -33,6 +33,16 @@ pub enum Incoming {
         request: ReadRequest,
         /// How fresh.
         consistency: Consistency,
+    },
+    /// Watches that the client had on another connection, which told it everything up to `since`
+    /// (ZooKeeper's setWatches): each fires at once, or is left again.
+    Rearm {
+        /// Comes back with the answer.
+        xid: u64,
+        /// What the client has seen.
+        since: Zxid,
+        /// Kinds and paths.
+        watches: Vec<(WatchKind, String)>,
     },
     /// The client is alive and wants to know that the leader knows it.
     Heartbeat {

@@ -1,0 +1,368 @@
+//! One client's connection: the handshake, then a reading half that fills the session's inbox and a
+//! writing half that empties its outbox.
+//!
+//! The protocol has no numbers of its own for writes, and its answers carry no hint of what they
+//! answer but their order. So the reading half numbers the writes and notes, for each request, what
+//! its answer must look like; the coordinator answers in the order of the requests; the writing half
+//! takes one note an answer. Events and pings stand outside that order.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use quorate_core::acl::Identity;
+use quorate_core::command::Operation;
+use quorate_core::error::{Error, ErrorKind};
+use quorate_core::id::{SessionId, WriteNumber, Zxid};
+use quorate_core::request::Consistency;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+
+use super::Door;
+use super::four_letter;
+use super::jute::Reader as Jute;
+use super::records::{
+    ConnectRequest, XID_PING, begin_frame, end_frame, put_connect_response, put_event, put_reply_header,
+};
+use super::replies::{put_read, put_write};
+use super::requests::{self, Asked, Shape};
+use crate::coordinator::auth::ip_identity;
+use crate::coordinator::connection::{Connect, Connection};
+use crate::sessions::inbox::{InboxSender, Incoming};
+use crate::sessions::outbox::{OutboxReader, Outgoing};
+use crate::tasks::TaskGuard;
+
+/// A frame above this closes the connection: ZooKeeper's `jute.maxbuffer`.
+const FRAME_BYTES_MAX: usize = 0xf_ffff;
+/// How long a client may take to greet.
+const GREETING: Duration = Duration::from_secs(10);
+/// The socket is read in pieces of about this size.
+const READ_BYTES: usize = 64 << 10;
+/// Messages taken from the outbox at once.
+const TAKE_MAX: usize = 512;
+/// A write buffer that grew beyond this is given back.
+const BUFFER_KEPT: usize = 256 << 10;
+
+/// What the next answer must look like.
+#[derive(Debug)]
+struct Note {
+    xid: i32,
+    shape: Shape,
+    /// The connection ends behind this answer.
+    is_last: bool,
+    /// Of an authentication: no transaction is told, and a failure ends the connection.
+    is_auth: bool,
+    /// One of several answers that the coordinator gives to one request: not told.
+    is_silent: bool,
+}
+
+type Notes = Arc<Mutex<VecDeque<Note>>>;
+
+/// Serves one connection to its end.
+pub async fn serve(door: Door, stream: TcpStream, address: SocketAddr) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %address, "the socket cannot be set up");
+        return;
+    }
+    let (reader, writer) = stream.into_split();
+    let mut frames = Frames { reader, buffer: BytesMut::with_capacity(4096) };
+    match timeout(GREETING, frames.begin()).await {
+        Ok(Some(Beginning::Word(word))) => four_letter::answer(&door, word, writer).await,
+        Ok(Some(Beginning::Frame(frame))) => open(door, frames, writer, address, frame).await,
+        Ok(None) | Err(_) => {}
+    }
+}
+
+/// The greeting, then the session.
+async fn open(door: Door, frames: Frames, mut writer: OwnedWriteHalf, address: SocketAddr, greeting: Bytes) {
+    let Ok(hello) = ConnectRequest::read(&mut Jute::new(greeting)) else { return };
+    let is_new = hello.session == 0;
+    let password: [u8; 16] = hello.password[..].try_into().unwrap_or_default();
+    let connect = Connect {
+        resume: (!is_new).then(|| (SessionId(hello.session as u64), password)),
+        timeout_ms: u32::try_from(hello.timeout_ms).unwrap_or(0),
+        last_zxid_seen: Zxid(hello.last_zxid_seen.max(0).unsigned_abs()),
+        // This protocol repeats nothing: what an earlier connection was not told stays untold.
+        acknowledged: WriteNumber(u64::MAX),
+        identities: ip_identity(Some(address.ip())),
+    };
+    let identities = connect.identities.clone();
+    let with_read_only = hello.read_only.is_some();
+    let mut out = BytesMut::new();
+    let connection = match door.coordinator.connect(connect).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::debug!(%address, %error, "a ZooKeeper client was not let in");
+            if error.kind == ErrorKind::SessionExpired {
+                put_connect_response(&mut out, 0, 0, &[0; 16], with_read_only);
+                let _ = writer.write_all(&out).await; // it may have gone
+            }
+            return;
+        }
+    };
+    let attachment = connection.attachment;
+    let timeout_ms = i32::try_from(attachment.timeout_ms).unwrap_or(i32::MAX);
+    let session = attachment.session.0.cast_signed();
+    put_connect_response(&mut out, timeout_ms, session, &attachment.password, with_read_only);
+    if writer.write_all(&out).await.is_err() {
+        return;
+    }
+    let _listed = door.connections.list(address, attachment.session, attachment.timeout_ms);
+    converse(door, frames, writer, connection, identities).await;
+}
+
+async fn converse(
+    door: Door,
+    frames: Frames,
+    writer: OwnedWriteHalf,
+    connection: Connection,
+    identities: Vec<Identity>,
+) {
+    let notes = Notes::default();
+    let Connection { attachment, zxid, inbox, outbox, closer, guard } = connection;
+    let reading = ReadingHalf {
+        door,
+        frames,
+        inbox,
+        notes: notes.clone(),
+        session: attachment.session,
+        submitted: attachment.last_applied,
+        identities,
+    };
+    let reader = TaskGuard::spawn("zookeeper reader", async move {
+        let reason = reading.run().await;
+        closer.close(Error::new(ErrorKind::Unavailable, reason));
+    });
+    let writing = WritingHalf { writer, outbox, notes, zxid: zxid.0 };
+    writing.run().await;
+    drop(reader);
+    drop(guard);
+}
+
+/// What a connection begins with.
+enum Beginning {
+    /// A frame.
+    Frame(Bytes),
+    /// A four-letter word.
+    Word([u8; 4]),
+}
+
+/// Frames off the socket.
+struct Frames {
+    reader: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl Frames {
+    async fn begin(&mut self) -> Option<Beginning> {
+        while self.buffer.len() < 4 {
+            self.fill().await?;
+        }
+        let word = [self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]];
+        if word.iter().all(u8::is_ascii_lowercase) {
+            return Some(Beginning::Word(word));
+        }
+        self.next().await.map(Beginning::Frame)
+    }
+
+    /// The next frame; `None` at the end, or when what comes is no frame.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.buffered()? {
+                return Some(frame);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// A frame that is there already; the outer `None`: what is there is no frame.
+    fn buffered(&mut self) -> Option<Option<Bytes>> {
+        let Some(length) = self.buffer.first_chunk::<4>() else { return Some(None) };
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok().filter(|l| *l <= FRAME_BYTES_MAX)?;
+        if self.buffer.len() < 4 + length {
+            self.buffer.reserve(4 + length - self.buffer.len());
+            return Some(None);
+        }
+        let mut frame = self.buffer.split_to(4 + length);
+        Some(Some(frame.split_off(4).freeze()))
+    }
+
+    async fn fill(&mut self) -> Option<()> {
+        if self.buffer.capacity() - self.buffer.len() < 4096 {
+            self.buffer.reserve(READ_BYTES);
+        }
+        match self.reader.read_buf(&mut self.buffer).await {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(()),
+        }
+    }
+}
+
+struct ReadingHalf {
+    door: Door,
+    frames: Frames,
+    inbox: InboxSender,
+    notes: Notes,
+    session: SessionId,
+    submitted: WriteNumber,
+    identities: Vec<Identity>,
+}
+
+impl ReadingHalf {
+    /// Reads until the connection or the session ends; why.
+    async fn run(mut self) -> &'static str {
+        while let Some(frame) = self.frames.next().await {
+            let mut jute = Jute::new(frame);
+            let (Ok(xid), Ok(code)) = (jute.int(), jute.int()) else { return "a frame without a header" };
+            let (asked, shape) = requests::read(code, &mut jute, self.session);
+            let is_close = matches!(&asked, Asked::Write(Operation::CloseSession { .. }));
+            if !self.take(xid, asked, shape).await {
+                return "the session has ended";
+            }
+            if is_close {
+                // The answer is still to come; the writing half ends behind it.
+                std::future::pending::<()>().await;
+            }
+        }
+        "the client has gone"
+    }
+
+    /// Hands one request on; false when nobody takes any more.
+    async fn take(&mut self, xid: i32, asked: Asked, shape: Shape) -> bool {
+        match asked {
+            Asked::Write(operation) => {
+                self.submitted = self.submitted.next();
+                let is_last = matches!(operation, Operation::CloseSession { .. });
+                self.note(Note { xid, shape, is_last, is_auth: false, is_silent: false });
+                let acknowledged = WriteNumber(self.submitted.0 - 1);
+                self.send(Incoming::Write { number: Some(self.submitted), acknowledged, operation }).await
+            }
+            Asked::Read(request) => {
+                self.note(Note { xid, shape, is_last: false, is_auth: false, is_silent: false });
+                self.send(Incoming::Read { xid: 0, request, consistency: Consistency::Session }).await
+            }
+            Asked::Rearm { since, watches } => {
+                self.note(Note { xid, shape, is_last: false, is_auth: false, is_silent: false });
+                self.send(Incoming::Rearm { xid: 0, since, watches }).await
+            }
+            Asked::Ping => self.send(Incoming::Heartbeat { sequence: 0 }).await,
+            Asked::Auth { scheme, credential } => self.authenticate(xid, &scheme, &credential).await,
+            Asked::Refused(error, is_last) => {
+                self.note(Note { xid, shape, is_last, is_auth: false, is_silent: false });
+                self.send(Incoming::Refused { xid: 0, error }).await
+            }
+        }
+    }
+
+    async fn authenticate(&mut self, xid: i32, scheme: &str, credential: &[u8]) -> bool {
+        let note = |is_last, is_silent| Note { xid, shape: Shape::Empty, is_last, is_auth: true, is_silent };
+        let proved = match scheme {
+            // The address was proved by the connection itself.
+            "ip" => Ok(self.identities.clone()),
+            _ => self.door.authenticator.prove(scheme, credential),
+        };
+        match proved {
+            Ok(proved) => {
+                let last = proved.len().saturating_sub(1);
+                for (index, identity) in proved.into_iter().enumerate() {
+                    self.note(note(false, index < last));
+                    if !self.send(Incoming::Identified { xid: 0, identity }).await {
+                        return false;
+                    }
+                }
+                true
+            }
+            Err(error) => {
+                self.note(note(true, false));
+                self.send(Incoming::Refused { xid: 0, error }).await
+            }
+        }
+    }
+
+    fn note(&self, note: Note) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push_back(note);
+    }
+
+    async fn send(&self, incoming: Incoming) -> bool {
+        self.inbox.send(incoming).await.is_ok()
+    }
+}
+
+struct WritingHalf {
+    writer: OwnedWriteHalf,
+    outbox: OutboxReader,
+    notes: Notes,
+    /// The highest transaction told so far: it never goes back for a client.
+    zxid: u64,
+}
+
+impl WritingHalf {
+    async fn run(mut self) {
+        let mut out = BytesMut::new();
+        while let Ok(taken) = self.outbox.take(TAKE_MAX).await {
+            if taken.is_empty() {
+                return;
+            }
+            let mut goes_on = true;
+            for outgoing in taken {
+                goes_on = self.put(&mut out, outgoing);
+                if !goes_on {
+                    break;
+                }
+            }
+            if self.writer.write_all(&out).await.is_err() || !goes_on {
+                break;
+            }
+            if out.capacity() > BUFFER_KEPT {
+                out = BytesMut::new();
+            }
+            out.clear();
+        }
+        // The peer may have gone first.
+        let _ = self.writer.shutdown().await;
+    }
+
+    /// Puts one message; false if the connection ends behind it.
+    fn put(&mut self, out: &mut BytesMut, outgoing: Outgoing) -> bool {
+        match outgoing {
+            Outgoing::Event(event) => {
+                put_event(out, event.body.position.zxid.0, event.body.kind, &event.body.path);
+                true
+            }
+            Outgoing::Heartbeat { zxid, .. } => {
+                let frame = begin_frame(out);
+                put_reply_header(out, XID_PING, self.told(zxid), 0);
+                end_frame(out, frame);
+                true
+            }
+            Outgoing::Write { reply, .. } => {
+                let Some(note) = self.next_note() else { return false };
+                put_write(out, (note.xid, self.told(reply.zxid)), &note.shape, &reply.result);
+                !note.is_last
+            }
+            Outgoing::Read { reply, .. } => {
+                let Some(note) = self.next_note() else { return false };
+                if note.is_silent {
+                    return true;
+                }
+                let zxid = if note.is_auth { 0 } else { self.told(reply.zxid) };
+                put_read(out, (note.xid, zxid), &note.shape, &reply.result);
+                !note.is_last
+            }
+        }
+    }
+
+    fn told(&mut self, zxid: Zxid) -> u64 {
+        self.zxid = self.zxid.max(zxid.0);
+        self.zxid
+    }
+
+    /// An answer without a note would shift all behind it: the connection ends instead.
+    fn next_note(&self) -> Option<Note> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}

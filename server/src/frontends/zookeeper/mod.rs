@@ -1,0 +1,163 @@
+//! The ZooKeeper door: unmodified ZooKeeper clients, on port 2181.
+//!
+//! - [`connection`]: one client, from its greeting to its end;
+//! - [`jute`]: the encoding; [`records`]: what is encoded; [`requests`] and [`replies`]: to and from
+//!   the core's words;
+//! - [`four_letter`]: `ruok`, `srvr` and their like.
+//!
+//! A door like any other: the rules are the core's, sessions are the coordinator's, and what a
+//! client does here is seen through gRPC at once. Next room: coordinator/.
+
+pub mod connection;
+pub mod four_letter;
+pub mod jute;
+pub mod records;
+pub mod replies;
+pub mod requests;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_core::id::SessionId;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::config::SecretDigest;
+use crate::coordinator::Coordinator;
+use crate::coordinator::auth::Authenticator;
+
+/// Pause after a connection could not be accepted (no file descriptors left).
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// What every connection holds; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Door {
+    coordinator: Coordinator,
+    authenticator: Authenticator,
+    connections: Connections,
+}
+
+/// Serves clients until the future is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    coordinator: Coordinator,
+    super_digest: Option<SecretDigest>,
+    per_address_max: usize,
+) {
+    let connections = Connections { per_address_max, shared: Arc::default() };
+    let door = Door { coordinator, authenticator: Authenticator::new(super_digest), connections };
+    let mut serving = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    if let Some(counted) = door.connections.count(address.ip()) {
+                        let served = connection::serve(door.clone(), stream, address);
+                        serving.spawn(async move {
+                            let _counted = counted;
+                            served.await;
+                        });
+                    } else {
+                        tracing::warn!(%address, limit = door.connections.per_address_max, "too many connections from one address");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a ZooKeeper client cannot be accepted");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+            },
+            Some(_) = serving.join_next(), if !serving.is_empty() => {}
+        }
+    }
+}
+
+/// Who is connected through this door.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    per_address_max: usize,
+    shared: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_address: BTreeMap<IpAddr, usize>,
+    listed: BTreeMap<u64, Listed>,
+    last: u64,
+}
+
+/// A connection with a session.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The client's.
+    pub address: SocketAddr,
+    /// Its session.
+    pub session: SessionId,
+    /// The session's timeout.
+    pub timeout_ms: u32,
+    /// When it connected.
+    pub since: Instant,
+}
+
+/// Counts a connection until dropped.
+#[derive(Debug)]
+pub struct Counted {
+    connections: Connections,
+    address: IpAddr,
+}
+
+/// Lists a connection until dropped.
+#[derive(Debug)]
+pub struct Listing {
+    connections: Connections,
+    key: u64,
+}
+
+impl Connections {
+    /// Counts one more; `None` if this address has as many as it may.
+    fn count(&self, address: IpAddr) -> Option<Counted> {
+        let mut known = self.lock();
+        let count = known.by_address.entry(address).or_default();
+        if *count >= self.per_address_max {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { connections: self.clone(), address })
+    }
+
+    fn list(&self, address: SocketAddr, session: SessionId, timeout_ms: u32) -> Listing {
+        let mut known = self.lock();
+        known.last += 1;
+        let key = known.last;
+        known.listed.insert(key, Listed { address, session, timeout_ms, since: Instant::now() });
+        Listing { connections: self.clone(), key }
+    }
+
+    /// All connections with a session, in the order of their coming.
+    pub fn all(&self) -> Vec<Listed> {
+        self.lock().listed.values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut known = self.connections.lock();
+        if let Some(count) = known.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                known.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        self.connections.lock().listed.remove(&self.key);
+    }
+}

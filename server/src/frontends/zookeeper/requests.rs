@@ -1,0 +1,281 @@
+//! A request off the wire becomes what the coordinator takes, and what its answer will look like.
+//! The rules themselves (SEMANTICS.md) are the core's; only what the wire alone can say wrong is
+//! judged here: codes, flags, modes, shapes.
+
+use bytes::Bytes;
+use quorate_core::command::{CloseReason, Create, MultiOperation, Operation};
+use quorate_core::error::{Error, ErrorKind};
+use quorate_core::id::{SessionId, Zxid};
+use quorate_core::request::{ReadRequest, WatchId, WatchKind};
+use quorate_core::znode::CreateMode;
+
+use super::jute::{Malformed, Reader};
+use super::records::{opcode, read_acl};
+
+/// The one name that a connection's watches have here: ZooKeeper's events name only paths.
+const WATCH: WatchId = WatchId(0);
+
+/// What the answer to a request looks like when it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A header and nothing more.
+    Empty,
+    /// The created path.
+    Path,
+    /// The created path and its Stat.
+    PathAndStat,
+    /// A Stat.
+    Stat,
+    /// Data and Stat.
+    Data,
+    /// ACL and Stat.
+    Acl,
+    /// Children.
+    Children,
+    /// Children and the parent's Stat.
+    ChildrenAndStat,
+    /// Paths.
+    Paths,
+    /// A count.
+    Count,
+    /// The path that was asked about.
+    Synced,
+    /// Scheme and id of each identity.
+    Identities,
+    /// A zero.
+    Zero,
+    /// One result for each of these operations.
+    Multi(Vec<i32>),
+    /// One result for each of these reads.
+    MultiRead(Vec<i32>),
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A write.
+    Write(Operation),
+    /// A read.
+    Read(ReadRequest),
+    /// Proof of an identity.
+    Auth {
+        /// Its scheme.
+        scheme: String,
+        /// Its credential.
+        credential: Bytes,
+    },
+    /// Watches of an earlier connection.
+    Rearm {
+        /// What the client has seen.
+        since: Zxid,
+        /// Kinds and paths.
+        watches: Vec<(WatchKind, String)>,
+    },
+    /// Alive.
+    Ping,
+    /// Cannot be understood, or not allowed; whether the connection ends behind the answer.
+    Refused(Error, bool),
+}
+
+/// Reads a request's body.
+pub fn read(code: i32, reader: &mut Reader, session: SessionId) -> (Asked, Shape) {
+    match understand(code, reader, session) {
+        Ok(asked) => asked,
+        Err(Malformed) => {
+            let error = Error::new(ErrorKind::MarshallingError, format!("operation {code}: malformed"));
+            (Asked::Refused(error, false), Shape::Empty)
+        }
+    }
+}
+
+fn understand(code: i32, reader: &mut Reader, session: SessionId) -> Result<(Asked, Shape), Malformed> {
+    let write = |operation, shape| Ok((Asked::Write(operation), shape));
+    let read = |request, shape| Ok((Asked::Read(request), shape));
+    match code {
+        opcode::CREATE | opcode::CREATE2 | opcode::CREATE_CONTAINER | opcode::CREATE_TTL => {
+            let shape = if code == opcode::CREATE { Shape::Path } else { Shape::PathAndStat };
+            match read_create(code, reader)? {
+                Ok(create) => write(Operation::Create(create), shape),
+                Err(error) => write(Operation::Refused(error), shape),
+            }
+        }
+        opcode::DELETE => {
+            let (path, version) = (reader.string()?, reader.int()?);
+            write(Operation::Delete { path, version }, Shape::Empty)
+        }
+        opcode::SET_DATA => {
+            let (path, data, version) = (reader.string()?, reader.buffer()?, reader.int()?);
+            write(Operation::SetData { path, data, version }, Shape::Stat)
+        }
+        opcode::SET_ACL => {
+            let (path, acl, version) = (reader.string()?, read_acl(reader)?, reader.int()?);
+            write(Operation::SetAcl { path, acl, version }, Shape::Stat)
+        }
+        opcode::MULTI => read_multi(reader),
+        opcode::CLOSE_SESSION => {
+            write(Operation::CloseSession { session, reason: CloseReason::ByOwner }, Shape::Empty)
+        }
+        opcode::EXISTS => {
+            let (path, watch) = read_watched(reader)?;
+            read(ReadRequest::Exists { path, watch }, Shape::Stat)
+        }
+        opcode::GET_DATA => {
+            let (path, watch) = read_watched(reader)?;
+            read(ReadRequest::Get { path, watch }, Shape::Data)
+        }
+        opcode::GET_CHILDREN => read(read_list(reader)?, Shape::Children),
+        opcode::GET_CHILDREN2 => read(read_list(reader)?, Shape::ChildrenAndStat),
+        opcode::GET_ACL => read(ReadRequest::GetAcl { path: reader.string()? }, Shape::Acl),
+        opcode::SYNC => read(ReadRequest::Sync { path: reader.string()? }, Shape::Synced),
+        opcode::GET_EPHEMERALS => read(ReadRequest::Ephemerals { prefix: reader.string()? }, Shape::Paths),
+        opcode::GET_ALL_CHILDREN_NUMBER => {
+            read(ReadRequest::CountDescendants { path: reader.string()? }, Shape::Count)
+        }
+        opcode::WHO_AM_I => read(ReadRequest::WhoAmI, Shape::Identities),
+        opcode::MULTI_READ => read_multi_read(reader),
+        opcode::ADD_WATCH => {
+            let (path, mode) = (reader.string()?, reader.int()?);
+            let kind = match mode {
+                0 => WatchKind::Persistent,
+                1 => WatchKind::Recursive,
+                _ => return Err(Malformed),
+            };
+            let request = ReadRequest::AddWatch { id: WATCH, path, kind, since: None, with_value: false };
+            read(request, Shape::Zero)
+        }
+        opcode::CHECK_WATCHES | opcode::REMOVE_WATCHES => {
+            let (path, kind) = (reader.string()?, reader.int()?);
+            let kind = match kind {
+                1 => Some(WatchKind::Child),
+                2 => Some(WatchKind::Data),
+                3 => None,
+                4 => Some(WatchKind::Persistent),
+                5 => Some(WatchKind::Recursive),
+                _ => return Err(Malformed),
+            };
+            match code {
+                opcode::CHECK_WATCHES => read(ReadRequest::CheckWatch { path, kind }, Shape::Empty),
+                _ => read(ReadRequest::RemoveWatch { id: None, path, kind }, Shape::Empty),
+            }
+        }
+        opcode::SET_WATCHES | opcode::SET_WATCHES2 => {
+            let since = Zxid(reader.long()?.max(0).unsigned_abs());
+            let mut kinds = vec![WatchKind::Data, WatchKind::Exists, WatchKind::Child];
+            if code == opcode::SET_WATCHES2 {
+                kinds.extend([WatchKind::Persistent, WatchKind::Recursive]);
+            }
+            let mut watches = Vec::new();
+            for kind in kinds {
+                watches.extend(reader.vector(4, Reader::string)?.into_iter().map(|path| (kind, path)));
+            }
+            Ok((Asked::Rearm { since, watches }, Shape::Empty))
+        }
+        opcode::AUTH => {
+            let _kind = reader.int()?;
+            let (scheme, credential) = (reader.string()?, reader.buffer()?.unwrap_or_default());
+            Ok((Asked::Auth { scheme, credential }, Shape::Empty))
+        }
+        opcode::PING => Ok((Asked::Ping, Shape::Empty)),
+        opcode::RECONFIG => {
+            let detail = "members change by quorate cluster, not by reconfig";
+            let error = Error::new(ErrorKind::ReconfigDisabled, detail);
+            Ok((Asked::Refused(error, false), Shape::Empty))
+        }
+        _ => {
+            let error = Error::new(ErrorKind::Unimplemented, format!("operation {code}"));
+            Ok((Asked::Refused(error, true), Shape::Empty))
+        }
+    }
+}
+
+fn read_watched(reader: &mut Reader) -> Result<(String, Option<WatchId>), Malformed> {
+    Ok((reader.string()?, reader.boolean()?.then_some(WATCH)))
+}
+
+fn read_list(reader: &mut Reader) -> Result<ReadRequest, Malformed> {
+    let (path, watch) = read_watched(reader)?;
+    Ok(ReadRequest::List { path, after: None, limit: 0, with_stat: false, with_data: false, watch })
+}
+
+/// A create of any kind; the inner error is the flags'.
+fn read_create(code: i32, reader: &mut Reader) -> Result<Result<Create, Error>, Malformed> {
+    let path = reader.string()?;
+    let data = reader.buffer()?;
+    let acl = read_acl(reader)?;
+    let flags = reader.int()?;
+    let ttl_ms = if code == opcode::CREATE_TTL { Some(reader.long()?) } else { None };
+    let mode = match (flags, ttl_ms) {
+        (0, None) => CreateMode::Persistent,
+        (1, None) => CreateMode::Ephemeral,
+        (2, None) => CreateMode::PersistentSequential,
+        (3, None) => CreateMode::EphemeralSequential,
+        (4, None) => CreateMode::Container,
+        (5, Some(ttl_ms)) => CreateMode::Ttl { ttl_ms },
+        (6, Some(ttl_ms)) => CreateMode::TtlSequential { ttl_ms },
+        _ => {
+            let detail = format!("create flags {flags} do not go with operation {code}");
+            return Ok(Err(Error::new(ErrorKind::BadArguments, detail)));
+        }
+    };
+    Ok(Ok(Create { path, data, acl, mode }))
+}
+
+/// The header before each operation of a multi: its code, or `None` behind the last.
+fn read_multi_header(reader: &mut Reader) -> Result<Option<i32>, Malformed> {
+    let (code, is_done, _error) = (reader.int()?, reader.boolean()?, reader.int()?);
+    Ok((!is_done).then_some(code))
+}
+
+fn read_multi(reader: &mut Reader) -> Result<(Asked, Shape), Malformed> {
+    let (mut operations, mut codes, mut refusal) = (Vec::new(), Vec::new(), None);
+    while let Some(code) = read_multi_header(reader)? {
+        let operation = match code {
+            opcode::CREATE | opcode::CREATE2 | opcode::CREATE_CONTAINER | opcode::CREATE_TTL => {
+                match read_create(code, reader)? {
+                    Ok(create) => Some(MultiOperation::Create(create)),
+                    Err(error) => {
+                        refusal = refusal.or(Some(error.at_operation(codes.len() as u32)));
+                        None
+                    }
+                }
+            }
+            opcode::DELETE => {
+                let (path, version) = (reader.string()?, reader.int()?);
+                Some(MultiOperation::Delete { path, version })
+            }
+            opcode::SET_DATA => {
+                let (path, data, version) = (reader.string()?, reader.buffer()?, reader.int()?);
+                Some(MultiOperation::SetData { path, data, version })
+            }
+            opcode::CHECK => {
+                let (path, version) = (reader.string()?, reader.int()?);
+                Some(MultiOperation::Check { path, version })
+            }
+            _ => return Err(Malformed),
+        };
+        codes.push(code);
+        operations.extend(operation);
+    }
+    let operation = match refusal {
+        Some(error) => Operation::Refused(error),
+        None => Operation::Multi(operations),
+    };
+    Ok((Asked::Write(operation), Shape::Multi(codes)))
+}
+
+fn read_multi_read(reader: &mut Reader) -> Result<(Asked, Shape), Malformed> {
+    let (mut requests, mut codes) = (Vec::new(), Vec::new());
+    while let Some(code) = read_multi_header(reader)? {
+        requests.push(match code {
+            opcode::GET_DATA => ReadRequest::Get { path: read_watched(reader)?.0, watch: None },
+            opcode::GET_CHILDREN => {
+                let path = read_watched(reader)?.0;
+                let (after, watch) = (None, None);
+                ReadRequest::List { path, after, limit: 0, with_stat: false, with_data: false, watch }
+            }
+            _ => return Err(Malformed),
+        });
+        codes.push(code);
+    }
+    Ok((Asked::Read(ReadRequest::Multi(requests)), Shape::MultiRead(codes)))
+}
