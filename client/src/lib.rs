@@ -22,6 +22,8 @@
 //! - [`Client`]: a session's handle; [`ClientBuilder`]: how to connect;
 //! - [`calls`]: what can be asked of the tree; [`Transaction`]: many of it at once;
 //! - [`watch`]: streams of events; [`SessionState`]: whether the session still stands;
+//! - [`registry`]: services and their instances; [`ring`]: who owns a key;
+//! - [`balance`]: channels to a service by name;
 //! - [`recipes`]: locks, elections, barriers, queues and caches made of these;
 //! - [`proto`]: the generated clients of the services without a session.
 //!
@@ -30,6 +32,7 @@
 //! neither loses nor repeats an event, or says so. When the session ends, what was under way is
 //! reported as unknown and never sent again.
 
+pub mod balance;
 pub mod calls;
 mod chroot;
 mod client;
@@ -38,6 +41,8 @@ mod error;
 mod options;
 mod pending;
 pub mod recipes;
+pub mod registry;
+pub mod ring;
 mod session;
 pub mod transaction;
 pub mod watch;

@@ -1,0 +1,225 @@
+//! One call: picked, sent, and sent again where that is safe and the budget allows.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use quorate_core::registry::policy::RetryBudget;
+use quorate_core::ring::hash_key;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::Service;
+use tower::retry::budget::{Budget, TpsBudget};
+
+use super::body::{Replayed, Tracked, code_of};
+use super::selection::Candidate;
+use super::target::Target;
+use super::{Balanced, Key, Shared};
+
+/// How long a request counts for the retries that it allows.
+const BUDGET_WINDOW: Duration = Duration::from_secs(10);
+
+/// The retry budget of the policy in force.
+#[derive(Default)]
+pub(super) struct Budgets {
+    current: Mutex<Option<(RetryBudget, Arc<TpsBudget>)>>,
+}
+
+impl Budgets {
+    fn of(&self, wanted: RetryBudget) -> Arc<TpsBudget> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some((known, budget)) if *known == wanted => budget.clone(),
+            _ => {
+                let part = wanted.permille as f32 / 1000.0;
+                let least = wanted.per_second_min.min(1_000_000);
+                let budget = Arc::new(TpsBudget::new(BUDGET_WINDOW, least, part));
+                *current = Some((wanted, budget.clone()));
+                budget
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Budgets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budgets").finish_non_exhaustive()
+    }
+}
+
+/// A request under way to an instance; what is not finished when it is dropped was given up by the
+/// caller, and says nothing about the instance.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    target: Arc<Target>,
+    since: Instant,
+}
+
+impl InFlight {
+    fn new(target: &Arc<Target>) -> InFlight {
+        target.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight { target: target.clone(), since: Instant::now() }
+    }
+
+    /// It was answered with this code.
+    pub(super) fn finish(self, code: Code) {
+        let latency = self.since.elapsed();
+        match code {
+            // What the instance, not the request, is to blame for.
+            Code::Unavailable | Code::DeadlineExceeded | Code::Internal | Code::DataLoss => {
+                self.target.fail(latency);
+            }
+            _ => self.target.succeed(latency),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.target.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Service<http::Request<Body>> for Balanced {
+    type Response = http::Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Status>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let shared = self.shared.clone();
+        Box::pin(async move { shared.call(request).await })
+    }
+}
+
+impl Shared {
+    async fn call(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let policy_timeout = self.current.load().policy().timeout_ms;
+        match policy_timeout {
+            0 => self.attempts(request).await,
+            timeout_ms => {
+                let limit = Duration::from_millis(timeout_ms.into());
+                let answered = tokio::time::timeout(limit, self.attempts(request)).await;
+                answered.unwrap_or_else(|_| {
+                    Err(Status::deadline_exceeded(format!("no answer within the policy's {timeout_ms} ms")))
+                })
+            }
+        }
+    }
+
+    async fn attempts(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let (parts, body) = request.into_parts();
+        let key = parts.extensions.get::<Key>().map(|key| key.0.clone());
+        let header = self.header.as_ref().and_then(|name| parts.headers.get(name));
+        let hash = key.map(hash_key).or_else(|| header.map(|value| hash_key(value.as_bytes())));
+        let body = Replayed::new(body);
+        let retries = self.current.load().policy().retry_budget;
+        let budget = self.budget.of(retries);
+        budget.deposit();
+        let mut attempt = 1;
+        loop {
+            let candidate = self.candidate(hash).await?;
+            let copy = body.again().ok_or_else(|| Status::internal("a lost body is not sent again"))?;
+            let mut again = http::Request::new(Body::new(copy));
+            *again.method_mut() = parts.method.clone();
+            *again.uri_mut() = parts.uri.clone();
+            *again.headers_mut() = parts.headers.clone();
+            *again.extensions_mut() = parts.extensions.clone();
+            let failure = match send(&candidate, again).await {
+                Ok(response) => match code_of(response.headers()) {
+                    Code::Unavailable => Err(response),
+                    _ => return Ok(response),
+                },
+                Err(status) => Ok(status),
+            };
+            let may_repeat = match &failure {
+                // The instance itself refused: a repeat is as good as the caller says.
+                Err(_) => self.retries_unanswered && body.again().is_some(),
+                Ok(_) => body.is_untouched() || self.retries_unanswered && body.again().is_some(),
+            };
+            if !may_repeat || attempt >= retries.attempts_max || !budget.withdraw() {
+                return match failure {
+                    Err(response) => Ok(response),
+                    Ok(status) => Err(status),
+                };
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Picks somebody, waiting for one if there is nobody.
+    async fn candidate(&self, hash: Option<u64>) -> Result<Candidate, Status> {
+        if let Some(candidate) = self.current.load().pick(hash) {
+            return Ok(candidate.clone());
+        }
+        let mut ready = self.ready.clone();
+        let waiting = async {
+            loop {
+                ready.borrow_and_update();
+                if let Some(candidate) = self.current.load().pick(hash) {
+                    return Some(candidate.clone());
+                }
+                ready.changed().await.ok()?;
+            }
+        };
+        match tokio::time::timeout(self.wait, waiting).await {
+            Ok(Some(candidate)) => Ok(candidate),
+            Ok(None) | Err(_) => {
+                self.changed.notify_one();
+                Err(Status::unavailable("no instance of the service can take the request"))
+            }
+        }
+    }
+}
+
+/// One attempt.
+async fn send(candidate: &Candidate, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+    let Some(mut channel) = candidate.target.channel() else {
+        return Err(Status::unavailable("the connection broke"));
+    };
+    let in_flight = InFlight::new(&candidate.target);
+    let sent = async {
+        std::future::poll_fn(|context| channel.poll_ready(context)).await?;
+        channel.call(request).await
+    };
+    match sent.await {
+        Ok(response) => {
+            let has_ended = response.headers().contains_key("grpc-status");
+            let code = code_of(response.headers());
+            let (parts, body) = response.into_parts();
+            let body = match has_ended {
+                true => {
+                    in_flight.finish(code);
+                    body
+                }
+                false => Body::new(Tracked::new(body, in_flight)),
+            };
+            Ok(http::Response::from_parts(parts, body))
+        }
+        Err(error) => {
+            candidate.target.break_off();
+            in_flight.finish(Code::Unavailable);
+            let id = &candidate.entry.instance.id;
+            Err(Status::unavailable(format!("instance {id}: {}", chain(&error))))
+        }
+    }
+}
+
+/// An error with its causes: tonic's own text names none.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,265 @@
+//! One instance as this client sees it: its connection, what is under way, how it has answered.
+//!
+//! Invariants:
+//! - an instance without a connection is not picked, whatever the registry says; a task of its own
+//!   connects again, with growing pauses;
+//! - no more than the policy's part of all instances is put aside for failures at once. (One without
+//!   a connection needs no putting aside, and does not count.)
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate_core::registry::policy::Outlier;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+
+use super::selection::{Locale, Selection};
+use super::{OwnedTask, Picker};
+use crate::registry::{Entry, Service};
+
+/// How long a connection may take to stand.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// The pause after the first attempt that failed; doubled up to [`PAUSE_MAX`].
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A silent connection is probed this often.
+const PROBE: Duration = Duration::from_secs(10);
+/// While an instance comes back slowly, its weight is looked at this often.
+const SLOW_START_TICK: Duration = Duration::from_millis(250);
+/// The average latency forgets with this time constant.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// What is known of an instance, shared with requests under way.
+#[derive(Debug)]
+pub(super) struct Target {
+    changed: Arc<Notify>,
+    channel: Mutex<Option<Channel>>,
+    broken: Notify,
+    is_connected: AtomicBool,
+    is_ejected: AtomicBool,
+    pub(super) in_flight: AtomicU64,
+    failures: AtomicU32,
+    /// Of all instances, how many may be put aside now; kept by [`Targets`].
+    room: Arc<AtomicU32>,
+    outlier: Mutex<Outlier>,
+    times: Mutex<Times>,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    ejections: u32,
+    ejected_until: Option<Instant>,
+    back_since: Option<Instant>,
+    /// Peak-sensitive average latency in seconds, and when it was last touched.
+    latency: f64,
+    measured: Option<Instant>,
+}
+
+impl Target {
+    /// The connection, if there is one.
+    pub(super) fn channel(&self) -> Option<Channel> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it may be picked.
+    pub(super) fn is_available(&self) -> bool {
+        self.is_connected.load(Ordering::Acquire) && !self.is_ejected.load(Ordering::Acquire)
+    }
+
+    /// The connection broke: nobody is sent there until it stands again.
+    pub(super) fn break_off(&self) {
+        self.is_connected.store(false, Ordering::Release);
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.broken.notify_one();
+        self.changed.notify_one();
+    }
+
+    /// A request was answered in good order after so long.
+    pub(super) fn succeed(&self, latency: Duration) {
+        self.failures.store(0, Ordering::Relaxed);
+        self.measure(latency);
+    }
+
+    /// A request failed on the instance's side.
+    pub(super) fn fail(&self, latency: Duration) {
+        self.measure(latency);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let outlier = *self.outlier.lock().unwrap_or_else(PoisonError::into_inner);
+        if outlier.failures == 0 || failures < outlier.failures || self.is_ejected.load(Ordering::Acquire) {
+            return;
+        }
+        let took = self.room.fetch_update(Ordering::AcqRel, Ordering::Acquire, |room| room.checked_sub(1));
+        if took.is_err() {
+            return;
+        }
+        let mut times = self.times();
+        times.ejections += 1;
+        let pause = Duration::from_millis(outlier.ejection_ms.into()) * times.ejections.min(10);
+        times.ejected_until = Some(Instant::now() + pause);
+        drop(times);
+        self.failures.store(0, Ordering::Relaxed);
+        self.is_ejected.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Average latency in seconds, peaks at once and calm slowly.
+    pub(super) fn latency(&self) -> f64 {
+        self.times().latency
+    }
+
+    fn measure(&self, latency: Duration) {
+        let (now, latency) = (Instant::now(), latency.as_secs_f64());
+        let mut times = self.times();
+        let since = times.measured.map_or(f64::INFINITY, |at| now.duration_since(at).as_secs_f64());
+        let kept = (-since / DECAY.as_secs_f64()).exp();
+        times.latency = match latency > times.latency {
+            true => latency,
+            false => times.latency * kept + latency * (1.0 - kept),
+        };
+        times.measured = Some(now);
+    }
+
+    fn times(&self) -> std::sync::MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends an ejection whose time is over; the part of its weight (0 to 1) that it has now.
+    fn refresh(&self, now: Instant, slow_start: Duration) -> f64 {
+        let mut times = self.times();
+        if times.ejected_until.is_some_and(|until| now >= until) {
+            (times.ejected_until, times.back_since) = (None, Some(now));
+            self.is_ejected.store(false, Ordering::Release);
+        }
+        let Some(since) = times.back_since else { return 1.0 };
+        let back = now.duration_since(since);
+        if back >= slow_start {
+            times.back_since = None;
+            // In good order for a while: the next ejection is a first one again.
+            times.ejections = 0;
+            return 1.0;
+        }
+        (back.as_secs_f64() / slow_start.as_secs_f64()).max(0.1)
+    }
+
+    /// Connects, and connects again when told that it broke.
+    async fn run(self: Arc<Target>, endpoint: Endpoint) {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match endpoint.connect().await {
+                Ok(channel) => {
+                    pause = PAUSE_FIRST;
+                    *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
+                    self.is_connected.store(true, Ordering::Release);
+                    self.changed.notify_one();
+                    self.broken.notified().await;
+                    tokio::time::sleep(pause).await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, uri = %endpoint.uri(), "an instance cannot be reached");
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// All instances of a service, with their connections.
+#[derive(Debug)]
+pub(super) struct Targets {
+    changed: Arc<Notify>,
+    by_id: BTreeMap<String, Held>,
+    room: Arc<AtomicU32>,
+    slow_start: Duration,
+}
+
+#[derive(Debug)]
+struct Held {
+    endpoint: String,
+    target: Arc<Target>,
+    _task: OwnedTask,
+}
+
+impl Targets {
+    pub(super) fn new(changed: Arc<Notify>) -> Targets {
+        Targets { changed, by_id: BTreeMap::new(), room: Arc::default(), slow_start: Duration::ZERO }
+    }
+
+    /// Connects to those who are new, forgets those who are gone, and says who may be picked.
+    pub(super) fn select(
+        &mut self,
+        service: Arc<Service>,
+        locale: &Locale,
+        picker: Option<&Arc<dyn Picker>>,
+    ) -> Selection {
+        let policy = service.policy();
+        self.slow_start = Duration::from_millis(policy.outlier.slow_start_ms.into());
+        let (serving, _) = service.serving();
+        self.by_id.retain(|id, held| {
+            let entry = serving.iter().find(|entry| entry.instance.id == *id);
+            entry.is_some_and(|entry| entry.instance.endpoint(&policy.port) == held.endpoint)
+        });
+        let now = Instant::now();
+        let mut known = Vec::with_capacity(serving.len());
+        for entry in serving {
+            let Some(target) = self.hold(&entry, &policy.port) else { continue };
+            *target.outlier.lock().unwrap_or_else(PoisonError::into_inner) = policy.outlier;
+            let part = target.refresh(now, self.slow_start);
+            known.push((entry, target, part));
+        }
+        let ejected = known.iter().filter(|(_, target, _)| target.is_ejected.load(Ordering::Acquire)).count();
+        let most = known.len() as u64 * u64::from(policy.outlier.ejected_permille_max) / 1000;
+        self.room.store((most as u32).saturating_sub(ejected as u32), Ordering::Release);
+        Selection::new(&service, policy, known, locale, picker)
+    }
+
+    /// When something changes by time alone: an ejection ends, or a weight grows.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        let tick = Instant::now() + SLOW_START_TICK;
+        let of_target = |held: &Held| {
+            let times = held.target.times();
+            times.ejected_until.or(times.back_since.map(|_| tick))
+        };
+        self.by_id.values().filter_map(of_target).min()
+    }
+
+    fn hold(&mut self, entry: &Entry, port: &str) -> Option<Arc<Target>> {
+        let instance = &entry.instance;
+        if let Some(held) = self.by_id.get(&instance.id) {
+            return Some(held.target.clone());
+        }
+        let address = instance.endpoint(port);
+        let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                tracing::warn!(instance = instance.id, %error, "an instance's address cannot be used");
+                return None;
+            }
+        };
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_MAX)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PROBE)
+            .keep_alive_timeout(PROBE)
+            .keep_alive_while_idle(true);
+        let target = Arc::new(Target {
+            changed: self.changed.clone(),
+            channel: Mutex::default(),
+            broken: Notify::new(),
+            is_connected: AtomicBool::new(false),
+            is_ejected: AtomicBool::new(false),
+            in_flight: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            room: self.room.clone(),
+            outlier: Mutex::new(quorate_core::registry::Policy::default().outlier),
+            times: Mutex::default(),
+        });
+        let task = OwnedTask(tokio::spawn(target.clone().run(endpoint)));
+        let held = Held { endpoint: address, target: target.clone(), _task: task };
+        self.by_id.insert(instance.id.clone(), held);
+        Some(target)
+    }
+}

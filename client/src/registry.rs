@@ -1,0 +1,521 @@
+//! The service registry: registering instances that live with this client's session, and following
+//! services.
+//!
+//! ```no_run
+//! # async fn example(client: quorate::Client) -> quorate::Result<()> {
+//! use quorate::registry::Instance;
+//!
+//! let registry = client.registry();
+//! let registration = registry.register("orders", Instance::new("a-1", "10.0.0.1", 8080)).await?;
+//! let mut orders = registry.follow("orders").await?;
+//! println!("{:?} serves customer 42", orders.locate("customer-42"));
+//! orders.changed().await?;
+//! registration.deregister().await
+//! # }
+//! ```
+//!
+//! The registry is the cluster's, whatever the client's chroot. What an instance and a service are is
+//! `quorate_core::registry`; calling a service's instances is [`crate::balance`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use quorate_core::change::{EventKind, Value};
+use quorate_core::command::Operation;
+use quorate_core::error::{Error as Refusal, ErrorKind};
+use quorate_core::id::{SessionId, Zxid};
+pub use quorate_core::registry::{
+    Balancing, Check, CheckKind, Delta, Entry, Filter, Health, Instance, Locality, Mode, Policy, PolicyEntry,
+    Service, ServiceName, ServiceRing, Status,
+};
+use quorate_core::registry::{Catalog, registration};
+use quorate_core::reply::WriteResult;
+use quorate_core::request::Consistency;
+use quorate_core::znode::CreateMode;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::calls::answer_of_write;
+use crate::chroot::Chroot;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::watch::{NodeEvent, Watch, WatchEvent};
+
+/// Looks at what stands, and tries, so often before a race is told to the caller.
+const TRIES: usize = 8;
+/// Events that may wait for a follower.
+const EVENTS_WAITING: usize = 16_384;
+/// Children read at once.
+const PAGE: u32 = 1000;
+
+/// The registry, over a client's session. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    client: Client,
+}
+
+impl Client {
+    /// The cluster's service registry.
+    pub fn registry(&self) -> Registry {
+        let chroot = Chroot::new("/").expect("the cluster's own root is a good one");
+        Registry { client: Client { chroot, ..self.clone() } }
+    }
+}
+
+impl Registry {
+    /// Registers an instance that lives as long as this client's session, or until the returned
+    /// registration is dropped. One that stands with a lower generation is replaced at once.
+    ///
+    /// # Errors
+    /// `NodeExists` if another's registration of the same or a higher generation stands;
+    /// `BadArguments` and `TooLarge` by field; the session's end.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the instance registered until the session ends.
+    pub async fn register(&self, service: &str, instance: Instance) -> Result<Registration> {
+        let service = self.name(service)?;
+        self.put(&service, &instance, Some(self.client.session_id())).await?;
+        Ok(Registration { registry: self.clone(), service, id: instance.id, is_gone: false })
+    }
+
+    /// Registers an instance that stays until it is removed; the cluster checks it if the instance
+    /// says how.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn register_lasting(&self, service: &str, mut instance: Instance) -> Result<()> {
+        if instance.check.is_some() {
+            instance.health = Health::Critical;
+        }
+        self.put(&self.name(service)?, &instance, None).await
+    }
+
+    /// Removes an instance, whoever registered it; whether there was one.
+    ///
+    /// # Errors
+    /// `NoAuth`; the session's end.
+    ///
+    /// # Cancel safety
+    /// The removal is queued when this is first polled.
+    pub async fn deregister(&self, service: &str, id: &str) -> Result<bool> {
+        match self.client.delete(&self.name(service)?.instance_path(id)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NoNode => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A service as it is now; without instances if nobody registered any.
+    ///
+    /// # Errors
+    /// `NoAuth`; the session's end.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn service(&self, service: &str) -> Result<Arc<Service>> {
+        self.client.sync("/").await?;
+        Ok(self.follow(service).await?.current())
+    }
+
+    /// Follows a service: what is read of it costs no network.
+    ///
+    /// # Errors
+    /// `NoAuth`; the session's end.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
+    pub async fn follow(&self, service: &str) -> Result<ServiceFollower> {
+        ServiceFollower::start(self.client.clone(), self.name(service)?).await
+    }
+
+    /// Changes an instance's record by what `change` does to it, until nobody else comes between.
+    ///
+    /// # Errors
+    /// `NoNode` if it is not registered; `BadArguments` and `TooLarge` by field.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn update(&self, service: &str, id: &str, change: impl Fn(&mut Instance)) -> Result<()> {
+        let service = self.name(service)?;
+        let mut last = None;
+        for _ in 0..TRIES {
+            let Some(entry) = self.entry(&service, id).await? else {
+                let detail = format!("{service} has no instance {id:?}");
+                return Err(self.refused(Refusal::new(ErrorKind::NoNode, detail)));
+            };
+            let mut instance = entry.instance.clone();
+            change(&mut instance);
+            let write =
+                registration::change(&service, &entry, &instance).map_err(|error| self.refused(error))?;
+            match self.write(write).await {
+                Ok(_) => return Ok(()),
+                Err(error) if matches!(error.kind(), ErrorKind::BadVersion | ErrorKind::NoNode) => {
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or(Error::Closed))
+    }
+
+    /// Drains an instance, puts it into maintenance, or back to serving.
+    ///
+    /// # Errors
+    /// As [`Registry::update`].
+    ///
+    /// # Cancel safety
+    /// As [`Registry::update`].
+    pub async fn set_mode(&self, service: &str, id: &str, mode: Mode) -> Result<()> {
+        self.update(service, id, |instance| instance.mode = mode).await
+    }
+
+    /// Says how a service is to be called: replaces the whole object in one transaction.
+    ///
+    /// # Errors
+    /// `BadArguments` and `TooLarge` by field; `NoAuth`; the session's end.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn set_policy(&self, service: &str, policy: &Policy) -> Result<()> {
+        let service = self.name(service)?;
+        policy.validate().map_err(|error| self.refused(error))?;
+        let path = service.policy_path();
+        let mut last = None;
+        for _ in 0..TRIES {
+            match self.client.set(&path, policy.encode()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::NoNode => {}
+                Err(error) => return Err(error),
+            }
+            self.make_parents(&service).await?;
+            match self.client.create(&path, policy.encode()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if matches!(error.kind(), ErrorKind::NodeExists | ErrorKind::NoNode) => {
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or(Error::Closed))
+    }
+
+    async fn put(
+        &self,
+        service: &ServiceName,
+        instance: &Instance,
+        session: Option<SessionId>,
+    ) -> Result<()> {
+        // The common case: nobody stands there, and the service is known.
+        let create = registration::register(service, instance, session, None);
+        let mut write = create.map_err(|error| self.refused(error))?;
+        let mut last = None;
+        for _ in 0..TRIES {
+            match self.write(write).await {
+                Ok(_) => return Ok(()),
+                Err(error) => match error.kind() {
+                    ErrorKind::NoNode => {
+                        self.make_parents(service).await?;
+                        last = Some(error);
+                    }
+                    ErrorKind::NodeExists | ErrorKind::BadVersion => last = Some(error),
+                    _ => return Err(error),
+                },
+            }
+            let standing = self.entry(service, &instance.id).await?;
+            write = registration::register(service, instance, session, standing.as_ref())
+                .map_err(|error| self.refused(error))?;
+        }
+        Err(last.unwrap_or(Error::Closed))
+    }
+
+    /// An instance as it stands.
+    async fn entry(&self, service: &ServiceName, id: &str) -> Result<Option<Entry>> {
+        let node = match self.client.get(&service.instance_path(id)).await {
+            Ok(node) => node,
+            Err(error) if error.kind() == ErrorKind::NoNode => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let record = node.data.unwrap_or_default();
+        let instance = Instance::decode(&record).map_err(|error| self.refused(error))?;
+        let stat = node.stat;
+        Ok(Some(Entry {
+            instance,
+            registered: stat.czxid,
+            changed: stat.mzxid,
+            version: stat.version,
+            owner: stat.ephemeral_owner,
+        }))
+    }
+
+    async fn make_parents(&self, service: &ServiceName) -> Result<()> {
+        let creations: Vec<_> = service
+            .parents()
+            .into_iter()
+            .map(|(path, is_container)| {
+                let mode = if is_container { CreateMode::Container } else { CreateMode::Persistent };
+                self.client.create(&path, Bytes::new()).mode(mode).send()
+            })
+            .collect();
+        for creation in creations {
+            match creation.await {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NodeExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, operation: Operation) -> Result<WriteResult> {
+        self.client.write(operation, |answer, _| Ok(answer_of_write(answer)?.0)).await
+    }
+
+    fn name(&self, service: &str) -> Result<ServiceName> {
+        service.parse().map_err(|error| self.refused(error))
+    }
+
+    /// What the cluster would have refused, refused here.
+    fn refused(&self, error: Refusal) -> Error {
+        Error::Refused { error, zxid: self.client.last_zxid() }
+    }
+}
+
+/// An instance that is registered for as long as this lives and the session does. Dropping it
+/// removes the instance without waiting.
+#[derive(Debug)]
+#[must_use = "dropping it removes the instance"]
+pub struct Registration {
+    registry: Registry,
+    service: ServiceName,
+    id: String,
+    is_gone: bool,
+}
+
+impl Registration {
+    /// The service.
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The instance.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Changes the record: weight, metadata, health, load, ….
+    ///
+    /// # Errors
+    /// `NoNode` if the registration is lost; `BadArguments` and `TooLarge` by field.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the outcome unknown.
+    pub async fn update(&self, change: impl Fn(&mut Instance)) -> Result<()> {
+        let service = format!("{}/{}", self.service.namespace(), self.service.service());
+        self.registry.update(&service, &self.id, change).await
+    }
+
+    /// Asks for no new work; the cluster removes the instance after `window` if it has not left.
+    ///
+    /// # Errors
+    /// As [`Registration::update`].
+    ///
+    /// # Cancel safety
+    /// As [`Registration::update`].
+    pub async fn drain(&self, window: Duration) -> Result<()> {
+        let window_ms = u32::try_from(window.as_millis()).unwrap_or(u32::MAX);
+        self.update(|instance| instance.mode = Mode::Draining { window_ms }).await
+    }
+
+    /// Removes the instance and waits until others see it.
+    ///
+    /// # Errors
+    /// The session's end, which removes it too.
+    ///
+    /// # Cancel safety
+    /// The removal is queued when this is first polled.
+    pub async fn deregister(mut self) -> Result<()> {
+        self.is_gone = true;
+        match self.registry.client.delete(&self.path()).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NoNode => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn path(&self) -> String {
+        self.service.instance_path(&self.id)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.is_gone {
+            // Queued now; the session's end does the same.
+            drop(self.registry.client.delete(&self.path()).send());
+        }
+    }
+}
+
+/// A service in memory, kept up to date by a watch. Dropping it ends the watch.
+///
+/// Reading it costs no network and takes no lock.
+#[derive(Debug)]
+pub struct ServiceFollower {
+    pub(crate) current: Current,
+    changes: watch::Receiver<(Zxid, Option<Error>)>,
+    task: JoinHandle<()>,
+}
+
+/// Where the newest version of a service is found.
+pub(crate) type Current = Arc<arc_swap::ArcSwap<Service>>;
+
+impl ServiceFollower {
+    async fn start(client: Client, name: ServiceName) -> Result<ServiceFollower> {
+        let watch = client.watch(&name.path()).recursive().with_value().capacity(EVENTS_WAITING).await?;
+        let mut source = Source { client, name, watch, catalog: Catalog::default() };
+        source.read_all().await?;
+        let first = source.catch_up().await?;
+        let current: Current = Arc::new(arc_swap::ArcSwap::new(first.clone()));
+        let (sender, changes) = watch::channel((first.version(), None));
+        let shared = current.clone();
+        let task = tokio::spawn(async move {
+            let error = loop {
+                match source.step().await {
+                    Ok(service) => {
+                        let version = service.version();
+                        shared.store(service);
+                        sender.send_replace((version, None));
+                    }
+                    Err(error) => break error,
+                }
+            };
+            sender.send_modify(|(_, end)| *end = Some(error));
+        });
+        Ok(ServiceFollower { current, changes, task })
+    }
+
+    /// The service as it is known now.
+    pub fn current(&self) -> Arc<Service> {
+        self.current.load_full()
+    }
+
+    /// Waits until the service has changed since the last call (or since the start).
+    ///
+    /// # Errors
+    /// The session is over: what is known stays as it is.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn changed(&mut self) -> Result<Arc<Service>> {
+        self.changes.changed().await.map_err(|_| Error::Closed)?;
+        let end = self.changes.borrow_and_update().1.clone();
+        match end {
+            None => Ok(self.current()),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for ServiceFollower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Keeps one service up to date.
+struct Source {
+    client: Client,
+    name: ServiceName,
+    watch: Watch,
+    catalog: Catalog,
+}
+
+impl Source {
+    /// Waits for changes and takes in all that have come.
+    async fn step(&mut self) -> Result<Arc<Service>> {
+        let first = self.watch.next().await;
+        self.take_in(first).await?;
+        self.catch_up().await
+    }
+
+    /// A session's replies stand behind the events of all that they can show: behind this one no
+    /// transaction has been told by half.
+    async fn catch_up(&mut self) -> Result<Arc<Service>> {
+        let path = self.name.path();
+        self.client.exists(&path).consistency(Consistency::Session).await?;
+        while let Some(event) = self.watch.next().now_or_never() {
+            self.take_in(event).await?;
+        }
+        Ok(self.settle())
+    }
+
+    fn settle(&mut self) -> Arc<Service> {
+        self.catalog.settle();
+        let known = self.catalog.service(&self.name).cloned();
+        known.unwrap_or_else(|| Arc::new(Service::empty(self.name.clone(), self.catalog.zxid())))
+    }
+
+    async fn take_in(&mut self, event: Option<Result<WatchEvent>>) -> Result<()> {
+        match event {
+            Some(Ok(WatchEvent::Node(event))) => self.apply(event).await,
+            Some(Ok(WatchEvent::Gap(_))) => self.read_all().await,
+            Some(Err(error)) => Err(error),
+            None => Err(Error::Closed),
+        }
+    }
+
+    async fn apply(&mut self, event: NodeEvent) -> Result<()> {
+        match (event.kind, event.value) {
+            (EventKind::NodeDeleted, _) => self.catalog.remove(&event.path, event.position.zxid),
+            (EventKind::NodeCreated | EventKind::NodeDataChanged, Some(Value::Kept(data))) => {
+                self.catalog.put(&event.path, data.as_deref(), &event.stat);
+            }
+            (EventKind::NodeCreated | EventKind::NodeDataChanged, _) => self.read(&event.path).await?,
+            (EventKind::NodeChildrenChanged, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Forgets what is known and reads everything.
+    async fn read_all(&mut self) -> Result<()> {
+        self.catalog = Catalog::default();
+        let (service, instances) = (self.name.path(), self.name.instances_path());
+        self.read(&service).await?;
+        self.read(&instances).await?;
+        self.read(&self.name.policy_path()).await?;
+        let mut after: Option<String> = None;
+        loop {
+            let mut list = self.client.list(&instances).with_stat().with_data().limit(PAGE);
+            if let Some(after) = &after {
+                list = list.after(after);
+            }
+            let list = match list.consistency(Consistency::Session).await {
+                Ok(list) => list,
+                Err(error) if error.kind() == ErrorKind::NoNode => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            after = list.children.last().map(|child| child.name.clone());
+            for child in list.children {
+                let stat = child.stat.unwrap_or_default();
+                self.catalog.put(&format!("{instances}/{}", child.name), child.data.as_deref(), &stat);
+            }
+            if !list.more {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn read(&mut self, path: &str) -> Result<()> {
+        match self.client.get(path).consistency(Consistency::Session).await {
+            Ok(node) => self.catalog.put(path, node.data.as_deref(), &node.stat),
+            Err(error) if error.kind() == ErrorKind::NoNode => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
