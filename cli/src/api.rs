@@ -16,6 +16,8 @@ use quorate_core::request::Consistency;
 use quorate_proto::convert::error_from_status;
 use quorate_proto::v1;
 use quorate_proto::v1::cluster_client::ClusterClient;
+use quorate_proto::v1::registry_client::RegistryClient;
+use quorate_proto::v1::ring_client::RingClient;
 use quorate_proto::v1::znodes_client::ZnodesClient;
 use tokio::time::Instant;
 use tonic::Status;
@@ -157,6 +159,35 @@ impl Api {
         let mut ask = ask;
         self.call(call, "", async |channel| {
             let mut client = ClusterClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            ask(&mut client).await
+        })
+        .await
+    }
+
+    /// A call of the registry's service.
+    pub async fn registry<T>(
+        &mut self,
+        call: Call,
+        subject: &str,
+        ask: impl AsyncFnMut(&mut RegistryClient<Channel>) -> Result<T, Status>,
+    ) -> Outcome<T> {
+        let mut ask = ask;
+        self.call(call, subject, async |channel| {
+            let mut client = RegistryClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            ask(&mut client).await
+        })
+        .await
+    }
+
+    /// A call of the rings' service.
+    pub async fn ring<T>(
+        &mut self,
+        subject: &str,
+        ask: impl AsyncFnMut(&mut RingClient<Channel>) -> Result<T, Status>,
+    ) -> Outcome<T> {
+        let mut ask = ask;
+        self.call(Call::Read, subject, async |channel| {
+            let mut client = RingClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             ask(&mut client).await
         })
         .await

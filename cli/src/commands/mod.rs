@@ -4,12 +4,15 @@ pub mod acl;
 pub mod auth;
 pub mod cluster;
 pub mod completions;
+pub mod config;
 pub mod create;
 pub mod delete;
 pub mod elect;
 pub mod get;
 pub mod lock;
 pub mod ls;
+pub mod ring;
+pub mod service;
 pub mod session;
 pub mod set;
 pub mod shell;
@@ -50,6 +53,9 @@ async fn run_one(command: Command, context: &mut Context) -> Outcome {
         Command::Auth(arguments) => auth::run(arguments, context).await,
         Command::Lock(arguments) => lock::run(arguments, context).await,
         Command::Elect(arguments) => elect::run(arguments, context).await,
+        Command::Service(arguments) => service::run(arguments, context).await,
+        Command::Ring(arguments) => ring::run(arguments, context).await,
+        Command::Config(arguments) => config::run(arguments, context).await,
         Command::Session(arguments) => session::run(arguments, context).await,
         Command::Cluster(arguments) => cluster::run(arguments, context).await,
         Command::Snapshot(arguments) => snapshot::run(arguments, context).await,

@@ -36,6 +36,16 @@ pub struct WatchArguments {
     /// End after so many events.
     #[arg(short = 'n', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// The node itself only: nothing is said of its children.
+    #[arg(skip)]
+    without_children: bool,
+}
+
+impl WatchArguments {
+    /// A watch on one node's own data.
+    pub fn of(path: String) -> WatchArguments {
+        WatchArguments { path, recursive: false, since: None, count: None, without_children: true }
+    }
 }
 
 /// One line.
@@ -55,7 +65,7 @@ struct EventJson {
 }
 
 pub async fn run(arguments: WatchArguments, context: &mut Context) -> Outcome {
-    let WatchArguments { path, recursive, since, count } = arguments;
+    let WatchArguments { path, recursive, since, count, without_children } = arguments;
     let kind = if recursive { WatchKind::Recursive } else { WatchKind::Persistent };
     let mut position = since.map(|zxid| Position::after(Zxid(zxid)));
     let mut left = count.unwrap_or(u64::MAX);
@@ -108,6 +118,9 @@ pub async fn run(arguments: WatchArguments, context: &mut Context) -> Outcome {
                         continue;
                     }
                     position = reached;
+                    if without_children && event.kind() == v1::EventKind::NodeChildrenChanged {
+                        continue;
+                    }
                     show(context, event)?;
                     left -= 1;
                     if left == 0 {

@@ -14,11 +14,12 @@
 //! - [`registration`]: which write registers an instance; generations replace each other;
 //! - [`service`]: a service at a version, its ring, and what changed since another version;
 //! - [`catalog`]: all services, kept up to date by the tree's changes;
-//! - [`filter`]: who is asked for.
+//! - [`filter`]: who is asked for; [`configuration`]: named values with a history, beside it.
 //!
 //! Not here: who checks health and keeps leases (the server's coordinator), wires (its doors).
 
 pub mod catalog;
+pub mod configuration;
 pub mod filter;
 pub mod instance;
 pub mod layout;
