@@ -174,6 +174,8 @@ pub async fn serve(
     }
     let guard = coordinator.clone().run_disk_guard(config.data_dir.clone(), config.disk_reserve_bytes);
     tasks.push(TaskGuard::spawn("disk guard", guard));
+    let checks = coordinator.clone().run_checks(Arc::new(grpc::prober::NetworkProber));
+    tasks.push(TaskGuard::spawn("health checks", checks));
     tasks.push(TaskGuard::spawn("http door", http));
     tasks.push(TaskGuard::spawn("grpc door", grpc));
     tasks.push(TaskGuard::spawn("ready", announce(replica.clone(), ready)));

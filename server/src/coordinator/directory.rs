@@ -55,6 +55,8 @@ struct Inner {
     /// The last transaction that loading has seen.
     loaded: Zxid,
     followers: HashMap<ServiceName, watch::Sender<Arc<Service>>>,
+    /// Counts what changed, for those who look through everything.
+    changes: u64,
     /// Followers that left are forgotten when there are so many.
     sweep_at: usize,
 }
@@ -152,6 +154,12 @@ impl Coordinator {
         let caller = Caller { identities, session: None };
         let exists = ReadRequest::Exists { path: name.policy_path(), watch: None };
         self.shared.local.with_state(|state| state.read(&exists, &caller)).is_ok()
+    }
+
+    /// Grows whenever any service changes; `None` while there is no registry to follow.
+    pub(super) fn directory_changes(&self) -> Option<u64> {
+        let is_followed = self.shared.directory.lock().following.is_some();
+        is_followed.then(|| self.directory().changes)
     }
 
     /// Keeps the catalog up to date once there is a registry or somebody has asked, for as long as
@@ -252,6 +260,7 @@ impl Inner {
         }
         let (zxid, nodes) = local.with_state(|state| (state.zxid(), read_all(state)));
         self.catalog = Catalog::new(zxid);
+        self.changes += 1;
         self.loaded = zxid;
         for (path, data, stat) in nodes {
             self.catalog.put(&path, data.as_deref(), &stat);
@@ -292,6 +301,7 @@ impl Inner {
 
     fn settle(&mut self) {
         for service in self.catalog.settle() {
+            self.changes += 1;
             if let Some(follower) = self.followers.get(service.name()) {
                 follower.send_replace(service);
             }

@@ -6,13 +6,14 @@
 //! - [`heartbeat`]: members gather heartbeats and bring them to the leader;
 //! - [`expiry`]: the leader's timers, which end sessions and nodes through the log;
 //! - [`directory`]: the registry as this member sees it; [`registrar`]: how instances get in and out;
-//!   [`reports`]: what they say of themselves;
+//!   [`reports`]: what they say of themselves; [`checks`]: how the leader checks them;
 //! - [`digests`], [`publication`], [`disk_guard`]: what the leader looks after from time to time;
 //! - [`auth`]: credentials become identities; [`gauges`]: sizes for the meters.
 //!
 //! Not here: wires (frontends/), agreement (replica/), the state (local_state).
 
 pub mod auth;
+pub mod checks;
 pub mod connection;
 pub mod digests;
 pub mod directory;

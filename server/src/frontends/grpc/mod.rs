@@ -3,7 +3,7 @@
 //! - [`session`]: the main road, a stream a client;
 //! - [`znodes`]: the same operations as single calls;
 //! - [`leases`], [`locks`], [`elections`]: locks and leaderships for callers without a stream;
-//! - [`registry`], [`ring`]: services, and who owns a key;
+//! - [`registry`], [`ring`]: services, and who owns a key; [`prober`]: the network of health checks;
 //! - [`cluster`]: members, digests, snapshots, sessions.
 //!
 //! Next room: coordinator/.
@@ -14,6 +14,7 @@ pub mod elections;
 pub mod leases;
 pub mod locks;
 pub mod observe;
+pub mod prober;
 pub mod registry;
 pub mod ring;
 pub mod session;

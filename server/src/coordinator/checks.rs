@@ -1,0 +1,351 @@
+//! Health checks and drain windows: what the leader looks after for services.
+//!
+//! Only the leader checks. A result changes the instance's record, through the log, only when it
+//! changes the instance's health: after so many good ones or bad ones in a row. A new leader begins
+//! anew from what the records say, so a leader change alone changes nothing.
+//!
+//! Time is the runtime's, the network comes in as a [`Prober`]: a test or simulator drives both.
+//! Jitter is a hash of the instance and the check's number, so nothing here is random.
+//!
+//! Not here: how the wires of checks look (frontends/grpc/prober), what "too many are ill" means to
+//! callers (core/registry, the panic threshold).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use quorate_core::id::Zxid;
+use quorate_core::registry::{Check, CheckKind, Entry, Health, Instance, Mode, ServiceName, registration};
+use quorate_core::ring::hash_key;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Coordinator;
+use super::directory::superuser;
+
+/// How often it is looked whether this member leads and what has changed.
+const LOOK: Duration = Duration::from_millis(100);
+/// Checks under way at once; others wait for their turn.
+const PROBES_MAX: usize = 512;
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// In good order.
+    Good,
+    /// It answers, but not in good order.
+    Doubtful(String),
+    /// It does not answer as it should; why.
+    Bad(String),
+}
+
+/// Asks an instance how it is. An implementer opens its own connection, keeps none, and need not
+/// bound its time: the caller does.
+pub trait Prober: Send + Sync + Debug + 'static {
+    /// Asks `address` (host:port) in the way of `kind`.
+    fn probe<'a>(
+        &'a self,
+        address: &'a str,
+        kind: &'a CheckKind,
+    ) -> Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
+}
+
+/// An instance's results in a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Streak {
+    good: u32,
+    bad: u32,
+}
+
+impl Streak {
+    /// Counts a finding; the health that the instance has now, if it differs from `current`.
+    fn count(&mut self, check: &Check, current: Health, finding: &Finding) -> Option<Health> {
+        let wanted = match finding {
+            Finding::Bad(_) => {
+                (self.good, self.bad) = (0, self.bad.saturating_add(1));
+                (self.bad >= check.fall).then_some(Health::Critical)
+            }
+            Finding::Good | Finding::Doubtful(_) => {
+                (self.good, self.bad) = (self.good.saturating_add(1), 0);
+                let health = if *finding == Finding::Good { Health::Passing } else { Health::Warning };
+                // From critical it takes a rise; between passing and warning one result.
+                (current != Health::Critical || self.good >= check.rise).then_some(health)
+            }
+        };
+        wanted.filter(|health| *health != current)
+    }
+}
+
+/// An instance, by service and id.
+type Name = (ServiceName, String);
+
+/// One instance that is looked after.
+struct Watched {
+    entry: Arc<Entry>,
+    streak: Streak,
+    checks: u64,
+    is_probed: bool,
+    critical_since: Option<Instant>,
+    draining_since: Option<(Zxid, Instant)>,
+}
+
+/// What the leader looks after.
+#[derive(Default)]
+struct Ward {
+    instances: BTreeMap<Name, Watched>,
+    due: BTreeSet<(Instant, Name)>,
+    /// The directory as it was last looked through.
+    changes_seen: Option<u64>,
+}
+
+impl Coordinator {
+    /// Checks instances and ends drain windows while this member leads, for as long as it lives.
+    pub async fn run_checks(self, prober: Arc<dyn Prober>) {
+        let leadership = self.shared.replica.leadership();
+        let mut term_served = None;
+        let mut ward = Ward::default();
+        let mut probes = FuturesUnordered::new();
+        let mut look_next = Instant::now();
+        loop {
+            let wake = ward.due.first().map_or(look_next, |(due, _)| look_next.min(*due));
+            tokio::select! {
+                Some((name, finding)) = probes.next(), if !probes.is_empty() => {
+                    if let Some(change) = ward.take_in(&name, &finding) {
+                        self.set_health(&name, change).await;
+                    }
+                }
+                () = sleep_until(wake) => {}
+            }
+            let now = Instant::now();
+            if now >= look_next {
+                look_next = now + LOOK;
+                let current = *leadership.borrow();
+                if current.leader != Some(self.shared.member) {
+                    term_served = None;
+                    ward = Ward::default();
+                    probes.clear();
+                    continue;
+                }
+                if term_served != Some(current.term) {
+                    term_served = Some(current.term);
+                    ward = Ward::default();
+                    probes.clear();
+                }
+                if let Some(changes) = self.directory_changes()
+                    && ward.changes_seen != Some(changes)
+                {
+                    ward.changes_seen = Some(changes);
+                    ward.look_through(&self.services(), now);
+                }
+                for (name, version) in ward.overdue(now) {
+                    self.remove_as_judged(&name, version).await;
+                }
+            }
+            while probes.len() < PROBES_MAX
+                && let Some((name, address, check)) = ward.next_due(now)
+            {
+                probes.push(probe(prober.clone(), name, address, check));
+            }
+        }
+    }
+
+    async fn set_health(&self, (service, id): &Name, (health, reason): (Health, String)) {
+        let change = |entry: &Entry| {
+            let instance = Instance { health, reason: reason.clone(), ..entry.instance.clone() };
+            registration::change(service, entry, &instance)
+        };
+        match self.change_entry(service, id, &[superuser()], change).await {
+            Ok(_) => tracing::info!(%service, instance = id, ?health, reason, "an instance's health changed"),
+            // The next result tries again.
+            Err(error) => tracing::debug!(%service, instance = id, %error, "a health was not written"),
+        }
+    }
+
+    /// Removes an instance unless it has changed since it was judged.
+    async fn remove_as_judged(&self, (service, id): &Name, judged: Zxid) {
+        let current = self.service(service);
+        let Some(entry) = current.entry(id).filter(|entry| entry.changed == judged) else { return };
+        let removal = registration::deregister(service, entry);
+        match self.write(vec![superuser()], removal, None).await.and_then(|reply| reply.result) {
+            Ok(_) => tracing::info!(%service, instance = id, "an instance's time is over; it is removed"),
+            Err(error) => tracing::debug!(%service, instance = id, %error, "an instance was not removed"),
+        }
+    }
+}
+
+async fn probe(prober: Arc<dyn Prober>, name: Name, address: String, check: Check) -> (Name, Finding) {
+    let limit = Duration::from_millis(check.timeout_ms.into());
+    let finding = timeout(limit, prober.probe(&address, &check.kind)).await;
+    (name, finding.unwrap_or_else(|_| Finding::Bad(format!("no answer within {} ms", check.timeout_ms))))
+}
+
+impl Ward {
+    /// Takes in what the registry says now.
+    fn look_through(&mut self, services: &[Arc<quorate_core::registry::Service>], now: Instant) {
+        let mut still = BTreeMap::new();
+        for service in services {
+            for entry in service.entries() {
+                let is_draining = matches!(entry.instance.mode, Mode::Draining { window_ms: 1.. });
+                if entry.instance.check.is_none() && !is_draining {
+                    continue;
+                }
+                let name = (service.name().clone(), entry.instance.id.clone());
+                let mut watched = match self.instances.remove(&name) {
+                    // The same registration: its results go on.
+                    Some(known) if known.entry.registered == entry.registered => {
+                        Watched { entry: entry.clone(), ..known }
+                    }
+                    _ => Watched {
+                        entry: entry.clone(),
+                        streak: Streak::default(),
+                        checks: 0,
+                        is_probed: false,
+                        critical_since: None,
+                        draining_since: None,
+                    },
+                };
+                if let Some(check) = &entry.instance.check
+                    && !watched.is_probed
+                {
+                    // The first one soon, but not all at once.
+                    watched.is_probed = true;
+                    let first = jitter(&name, 0) * f64::from(check.interval_ms.min(1000));
+                    self.due.insert((now + Duration::from_millis(first as u64), name.clone()));
+                }
+                let is_critical = entry.instance.health == Health::Critical;
+                watched.critical_since = is_critical.then(|| watched.critical_since.unwrap_or(now));
+                let drained = watched.draining_since.filter(|(changed, _)| *changed == entry.changed);
+                watched.draining_since = is_draining.then(|| drained.unwrap_or((entry.changed, now)));
+                still.insert(name, watched);
+            }
+        }
+        self.instances = still;
+    }
+
+    /// The next instance to be checked, if one is due; its next check is planned.
+    fn next_due(&mut self, now: Instant) -> Option<(Name, String, Check)> {
+        loop {
+            let (due, _) = self.due.first()?;
+            if *due > now {
+                return None;
+            }
+            let (due, name) = self.due.pop_first()?;
+            let Some(watched) = self.instances.get_mut(&name) else { continue };
+            let Some(check) = watched.entry.instance.check.clone() else {
+                watched.is_probed = false;
+                continue;
+            };
+            watched.checks += 1;
+            // A tenth more or less, so that checks do not fall into step.
+            let part = 0.9 + 0.2 * jitter(&name, watched.checks);
+            let pause = Duration::from_millis(check.interval_ms.into()).mul_f64(part);
+            self.due.insert((now.max(due + pause), name.clone()));
+            if watched.entry.instance.mode == Mode::Maintenance {
+                continue;
+            }
+            return Some((name, watched.entry.instance.endpoint(&check.port), check));
+        }
+    }
+
+    /// Counts a finding; the health and reason to be written, if it changes anything.
+    fn take_in(&mut self, name: &Name, finding: &Finding) -> Option<(Health, String)> {
+        let watched = self.instances.get_mut(name)?;
+        let instance = &watched.entry.instance;
+        let health = watched.streak.count(instance.check.as_ref()?, instance.health, finding)?;
+        let mut reason = match finding {
+            Finding::Good => String::new(),
+            Finding::Doubtful(why) | Finding::Bad(why) => why.replace(char::is_control, " "),
+        };
+        let most = quorate_core::registry::instance::TEXT_BYTES_MAX;
+        while reason.len() > most {
+            reason.pop();
+        }
+        Some((health, reason))
+    }
+
+    /// Those whose drain window, or time of being critical, is over; with the change judged.
+    fn overdue(&self, now: Instant) -> Vec<(Name, Zxid)> {
+        let is_past = |since: Instant, limit_ms: u32| {
+            limit_ms > 0 && now.duration_since(since) >= Duration::from_millis(limit_ms.into())
+        };
+        let is_over = |watched: &Watched| {
+            let instance = &watched.entry.instance;
+            let drained = match (instance.mode, watched.draining_since) {
+                (Mode::Draining { window_ms }, Some((_, since))) => is_past(since, window_ms),
+                _ => false,
+            };
+            let limit_ms = instance.check.as_ref().map_or(0, |check| check.remove_after_ms);
+            drained || watched.critical_since.is_some_and(|since| is_past(since, limit_ms))
+        };
+        let over = self.instances.iter().filter(|(_, watched)| is_over(watched));
+        over.map(|(name, watched)| (name.clone(), watched.entry.changed)).collect()
+    }
+}
+
+/// A number in [0, 1) that an instance's check has.
+fn jitter((service, id): &Name, number: u64) -> f64 {
+    (hash_key(format!("{service}/{id}/{number}")) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bad() -> Finding {
+        Finding::Bad("refused".into())
+    }
+
+    #[test]
+    fn health_changes_after_so_many_results_in_a_row() {
+        let check = Check { rise: 2, fall: 3, ..Check::new(CheckKind::Tcp) };
+        let mut streak = Streak::default();
+        let mut health = Health::Critical;
+        let mut told = Vec::new();
+        for finding in [
+            Finding::Good,
+            bad(),
+            Finding::Good,
+            Finding::Good, // risen
+            bad(),
+            bad(),
+            Finding::Good, // not fallen
+            Finding::Doubtful("429".into()),
+            Finding::Good,
+            bad(),
+            bad(),
+            bad(), // fallen
+            bad(),
+        ] {
+            if let Some(changed) = streak.count(&check, health, &finding) {
+                health = changed;
+                told.push(changed);
+            }
+        }
+        let expected = [Health::Passing, Health::Warning, Health::Passing, Health::Critical];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn an_instance_that_flaps_is_left_as_it_is() {
+        let check = Check { rise: 2, fall: 2, ..Check::new(CheckKind::Tcp) };
+        let mut streak = Streak::default();
+        for _ in 0..1000 {
+            assert_eq!(streak.count(&check, Health::Passing, &bad()), None);
+            assert_eq!(streak.count(&check, Health::Passing, &Finding::Good), None);
+        }
+    }
+
+    #[test]
+    fn jitter_is_spread_and_the_same_every_time() {
+        let name: Name = ("orders".parse().expect("valid"), "a".into());
+        let some: Vec<f64> = (0..1000).map(|number| jitter(&name, number)).collect();
+        assert!(some.iter().all(|value| (0.0..1.0).contains(value)));
+        let mean = some.iter().sum::<f64>() / 1000.0;
+        assert!((0.45..0.55).contains(&mean), "{mean}");
+        assert_eq!(some[7], jitter(&name, 7));
+    }
+}
