@@ -216,6 +216,10 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StorageError> {
         install_snapshot_timeout: 600_000,
         max_payload_entries: 256,
         enable_pre_vote: Some(true),
+        // A leader sends entries while it still writes them. One that died may have lost entries that
+        // others acknowledged; leading on in the same term it would put others in their place, under
+        // the same ids. So it must be elected anew.
+        enable_leader_restore: Some(false),
         backoff: "20ms 40ms 80ms ..500ms".into(),
         ..openraft::Config::default()
     };
