@@ -37,6 +37,8 @@ use crate::replica::peer_listener::PeerListener;
 const MESSAGE_BYTES_MAX: usize = 72 << 20;
 /// A silent connection is probed this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Calls that a member gave up before this one, standing still, came to them: heartbeats, mostly.
+const GIVEN_UP_MAX: usize = 4096;
 /// Streams that one connection may have open.
 const STREAMS_MAX: u32 = 4096;
 
@@ -90,6 +92,7 @@ pub async fn serve(listener: TcpListener, coordinator: Coordinator, super_digest
 /// Serves other members until the future is dropped.
 pub async fn serve_peers(listener: TcpListener, service: PeerServer<PeerListener>) {
     let served = server()
+        .http2_max_pending_accept_reset_streams(Some(GIVEN_UP_MAX))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .add_service(service)
