@@ -17,6 +17,9 @@ const LAGGARD: u64 = 3;
 const VALUE: usize = 20_000;
 /// How many; together well beyond the log that is kept.
 const VALUES: usize = 600;
+/// Bytes and count of the values written besides, to one node: more than what fits between two
+/// members while one of them does not read (HTTP/2's windows, the kernel's buffers).
+const BULK: (usize, usize) = (500_000, 80);
 /// Writes that hang in the laggard's client.
 const PENDING: u64 = 50;
 
@@ -68,6 +71,9 @@ pub async fn run() -> Result<Measured, Failure> {
     others.create("/later", "").await?;
     for number in 0..VALUES {
         others.create(&format!("/events/{number:04}"), vec![b'x'; VALUE]).await?;
+    }
+    for _ in 0..BULK.1 {
+        others.set("/bulk", vec![b'z'; BULK.0]).await?;
     }
     // The log is purged below the checkpoint before the last: let two more be written.
     wait_for_checkpoint(&cluster, before.applied_index).await?;
@@ -126,7 +132,7 @@ pub async fn run() -> Result<Measured, Failure> {
     measured.note(format!(
         "after {} s and {} MB a snapshot was installed; {PENDING} replies, {} events and three one-shot watches arrived, each once",
         lag.as_secs(),
-        VALUE * VALUES / 1_000_000,
+        (VALUE * VALUES + BULK.0 * BULK.1) / 1_000_000,
         2 * VALUES
     ));
     ensure(cluster.panics().is_empty(), || format!("{:?}", cluster.panics()))?;
