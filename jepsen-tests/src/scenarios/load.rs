@@ -59,8 +59,14 @@ impl Load {
         let client = Client::builder().endpoints(cluster.endpoints()).connect().await?;
         let asked = Operation::ReadSequence { nodes: None };
         self.recorder.invoke(0, asked);
-        let list = in_time("the last list", client.list(PARENT).with_data().send()).await??;
-        let nodes = list.children.iter().map(|child| {
+        let mut list = in_time("the last list", client.list(PARENT).with_data().send()).await??;
+        let mut children = std::mem::take(&mut list.children);
+        while let Some(last) = children.last().filter(|_| list.more) {
+            let page = client.list(PARENT).with_data().after(last.name.clone());
+            list = in_time("the next page of the last list", page.send()).await??;
+            children.append(&mut list.children);
+        }
+        let nodes = children.iter().map(|child| {
             let tag = child.data.as_ref().and_then(|data| parse(data));
             Some((number_of(&child.name)?, tag?))
         });
