@@ -168,11 +168,10 @@ impl Api {
     pub async fn registry<T>(
         &mut self,
         call: Call,
-        subject: &str,
         ask: impl AsyncFnMut(&mut RegistryClient<Channel>) -> Result<T, Status>,
     ) -> Outcome<T> {
         let mut ask = ask;
-        self.call(call, subject, async |channel| {
+        self.call(call, "", async |channel| {
             let mut client = RegistryClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             ask(&mut client).await
         })
@@ -182,11 +181,10 @@ impl Api {
     /// A call of the rings' service.
     pub async fn ring<T>(
         &mut self,
-        subject: &str,
         ask: impl AsyncFnMut(&mut RingClient<Channel>) -> Result<T, Status>,
     ) -> Outcome<T> {
         let mut ask = ask;
-        self.call(Call::Read, subject, async |channel| {
+        self.call(Call::Read, "", async |channel| {
             let mut client = RingClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             ask(&mut client).await
         })

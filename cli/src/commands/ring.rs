@@ -97,8 +97,7 @@ async fn read(context: &mut Context, service: &ServiceName, version: u64) -> Out
         version,
         credentials: context.api.credentials(),
     };
-    let subject = service.to_string();
-    let ring = context.api.ring(&subject, async |client| client.get_ring(request.clone()).await).await?;
+    let ring = context.api.ring(async |client| client.get_ring(request.clone()).await).await?;
     Ok(ring.into_inner())
 }
 
@@ -209,7 +208,6 @@ async fn locate(
     replicas: u32,
     version: u64,
 ) -> Outcome {
-    let subject = service.to_string();
     let mut documents = Vec::new();
     for key in keys {
         let request = v1::LocateRequest {
@@ -221,7 +219,7 @@ async fn locate(
             consistency: context.api.consistency(),
             credentials: context.api.credentials(),
         };
-        let answer = context.api.ring(&subject, async |client| client.locate(request.clone()).await).await?;
+        let answer = context.api.ring(async |client| client.locate(request.clone()).await).await?;
         let answer = answer.into_inner();
         if answer.owners.is_empty() {
             return Err(Failure::not_found(format!("{service} has nobody to own {key}")));

@@ -222,8 +222,7 @@ async fn list(context: &mut Context, namespace: Option<String>) -> Outcome {
         consistency: context.api.consistency(),
         credentials: context.api.credentials(),
     };
-    let answer =
-        context.api.registry(Call::Read, "", async |client| client.list_services(request.clone()).await);
+    let answer = context.api.registry(Call::Read, async |client| client.list_services(request.clone()).await);
     let answer = answer.await?.into_inner();
     context.api.saw(answer.zxid);
     let summary = |service: v1::ServiceSummary| SummaryJson {
@@ -264,8 +263,7 @@ async fn show(context: &mut Context, service: ServiceName, filter: v1::InstanceF
         credentials: context.api.credentials(),
     };
     let subject = service.to_string();
-    let answer =
-        context.api.registry(Call::Read, &subject, async |client| client.discover(request.clone()).await);
+    let answer = context.api.registry(Call::Read, async |client| client.discover(request.clone()).await);
     let answer = answer.await?.into_inner();
     context.api.saw(answer.zxid);
     let document = ServiceJson {
@@ -330,11 +328,9 @@ async fn set_mode(
         drain_window_ms,
         credentials: context.api.credentials(),
     };
-    let subject = format!("{service} {id}");
     // Setting a mode again is harmless.
-    let answer = context
-        .api
-        .registry(Call::NamedWrite, &subject, async |client| client.set_mode(request.clone()).await);
+    let answer =
+        context.api.registry(Call::NamedWrite, async |client| client.set_mode(request.clone()).await);
     let zxid = answer.await?.into_inner().zxid;
     context.api.saw(zxid);
     let document = ChangedJson { service: service.to_string(), id, zxid };
@@ -354,10 +350,8 @@ async fn deregister(context: &mut Context, service: ServiceName, id: String) -> 
         lease: None,
         credentials: context.api.credentials(),
     };
-    let subject = format!("{service} {id}");
-    let answer = context
-        .api
-        .registry(Call::NamedWrite, &subject, async |client| client.deregister(request.clone()).await);
+    let answer =
+        context.api.registry(Call::NamedWrite, async |client| client.deregister(request.clone()).await);
     let zxid = answer.await?.into_inner().zxid;
     if zxid == 0 {
         return Err(Failure::not_found(format!("{service} has no instance {id}")));

@@ -95,7 +95,7 @@ pub async fn run(arguments: PolicyArguments, context: &mut Context) -> Outcome {
     policy.is_zone_aware = arguments.zone_aware.unwrap_or(policy.is_zone_aware);
     policy.panic_permille = arguments.panic.unwrap_or(policy.panic_permille);
     if policy != before {
-        policy.validate().map_err(|error| Failure::refused(&error, &subject))?;
+        policy.validate().map_err(|error| Failure::refused(&error, ""))?;
         return write(context, &service, Some(policy), version).await;
     }
     let split = policy.split.iter().map(|part| (part.version.clone(), part.weight)).collect();
@@ -144,9 +144,7 @@ async fn read(context: &mut Context, service: &ServiceName) -> Outcome<(Policy, 
         consistency: context.api.consistency(),
         credentials: context.api.credentials(),
     };
-    let subject = service.to_string();
-    let answer =
-        context.api.registry(Call::Read, &subject, async |client| client.get_policy(request.clone()).await);
+    let answer = context.api.registry(Call::Read, async |client| client.get_policy(request.clone()).await);
     match answer.await {
         Ok(answer) => {
             let answer = answer.into_inner();
@@ -174,8 +172,7 @@ async fn write(
         credentials: context.api.credentials(),
     };
     let subject = service.to_string();
-    let answer =
-        context.api.registry(Call::Write, &subject, async |client| client.set_policy(request.clone()).await);
+    let answer = context.api.registry(Call::Write, async |client| client.set_policy(request.clone()).await);
     let zxid = answer.await?.into_inner().zxid;
     context.api.saw(zxid);
     let document = serde_json::json!({ "service": subject, "zxid": zxid });

@@ -112,7 +112,7 @@ impl RegisterArguments {
             ..Instance::new(&self.id, &self.address, 1)
         };
         // What the cluster would refuse is said before anything is sent.
-        instance.validate().map_err(|error| Failure::refused(&error, &self.id))?;
+        instance.validate().map_err(|error| Failure::refused(&error, ""))?;
         Ok(instance)
     }
 }
@@ -120,7 +120,6 @@ impl RegisterArguments {
 pub async fn run(arguments: RegisterArguments, context: &mut Context) -> Outcome {
     let instance = arguments.instance()?;
     let RegisterArguments { service, id, ttl, lasting, .. } = arguments;
-    let subject = format!("{service} {id}");
     let ttl_ms = if lasting { 0 } else { u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX).max(1) };
     let request = v1::RegisterRequest {
         namespace: service.namespace().into(),
@@ -133,7 +132,7 @@ pub async fn run(arguments: RegisterArguments, context: &mut Context) -> Outcome
     };
     let answer = context
         .api
-        .registry(Call::NamedWrite, &subject, async |client| client.register(request.clone()).await)
+        .registry(Call::NamedWrite, async |client| client.register(request.clone()).await)
         .await?
         .into_inner();
     context.api.saw(answer.zxid);
@@ -141,25 +140,21 @@ pub async fn run(arguments: RegisterArguments, context: &mut Context) -> Outcome
     context.output.show(&document, |_| format!("{} of {} is registered", document.id, document.service))?;
     let Some(lease) = answer.lease else { return Ok(()) };
     context.output.note("kept until Ctrl-C");
-    let outcome = child::unless_stopped(keep(context, &subject, &lease)).await;
+    let outcome = child::unless_stopped(keep(context, &lease)).await;
     // Leaving at once rather than after the time to live; if it cannot be told, that does it.
     let request = v1::DeregisterRequest { lease: Some(lease), ..Default::default() };
-    let leaving = context
-        .api
-        .registry(Call::NamedWrite, &subject, async |client| client.deregister(request.clone()).await);
+    let leaving =
+        context.api.registry(Call::NamedWrite, async |client| client.deregister(request.clone()).await);
     let _ = tokio::time::timeout(Duration::from_secs(2), leaving).await;
     outcome.and_then(|kept| kept)
 }
 
 /// Heartbeats, until the lease is lost.
-async fn keep(context: &mut Context, subject: &str, lease: &v1::Lease) -> Outcome {
+async fn keep(context: &mut Context, lease: &v1::Lease) -> Outcome {
     let pause = Duration::from_millis(u64::from(lease.ttl_ms) / 3);
     loop {
         tokio::time::sleep(pause).await;
         let request = v1::HeartbeatRequest { lease: Some(lease.clone()) };
-        context
-            .api
-            .registry(Call::Read, subject, async |client| client.heartbeat(request.clone()).await)
-            .await?;
+        context.api.registry(Call::Read, async |client| client.heartbeat(request.clone()).await).await?;
     }
 }

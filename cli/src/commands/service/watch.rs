@@ -54,7 +54,7 @@ pub async fn run(arguments: WatchArguments, context: &mut Context) -> Outcome {
         };
         let mut stream = context
             .api
-            .registry(Call::Read, &subject, async |client| client.watch_service(request.clone()).await)
+            .registry(Call::Read, async |client| client.watch_service(request.clone()).await)
             .await?
             .into_inner();
         if version.is_none() {
@@ -69,7 +69,7 @@ pub async fn run(arguments: WatchArguments, context: &mut Context) -> Outcome {
                     if error.kind.is_retryable() || error.kind == ErrorKind::OutcomeUnknown {
                         break;
                     }
-                    return Err(Failure::refused(&error, &subject));
+                    return Err(Failure::refused(&error, ""));
                 }
             };
             let event = if version.is_none() { "present" } else { "put" };
