@@ -8,6 +8,7 @@
 pub mod acl;
 mod acl_table;
 pub mod batch;
+pub mod breaks;
 pub mod change;
 mod change_log;
 mod codec;

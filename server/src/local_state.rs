@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use quorate_core::acl::{self, Identity, Permissions};
+use quorate_core::breaks::{Break, is_broken};
+use quorate_core::change::Change;
 use quorate_core::change::{EventBody, Value, WatchEvent};
 use quorate_core::command::{Command, Operation, Origin, Stamp};
 use quorate_core::error::{Error, ErrorKind};
@@ -498,9 +500,20 @@ impl LocalState {
 
 impl Inner {
     /// Fires watches, then answers whoever waits for this command here.
-    fn publish(&mut self, member: MemberId, command: &Command, applied: Applied) {
+    fn publish(&mut self, member: MemberId, command: &Command, mut applied: Applied) {
+        let changes = std::mem::take(&mut applied.changes);
+        if is_broken(Break::WatchesAfterReplies) {
+            self.answer(member, command, applied);
+            self.fire(&changes);
+        } else {
+            self.fire(&changes);
+            self.answer(member, command, applied);
+        }
+    }
+
+    fn fire(&mut self, changes: &[Change]) {
         let Inner { watches, watchers, .. } = self;
-        for change in &applied.changes {
+        for change in changes {
             watches.trigger(change, &mut |watcher, event, list| {
                 if let Some(hearer) = watchers.get(&watcher)
                     && acl::permits(list, Permissions::READ, &hearer.identities)
@@ -509,6 +522,9 @@ impl Inner {
                 }
             });
         }
+    }
+
+    fn answer(&mut self, member: MemberId, command: &Command, applied: Applied) {
         if let (Operation::DigestMark, Origin::Call { ticket, .. }) = (&command.operation, &command.origin) {
             self.marks.push_back((*ticket, self.state.digest().0));
             if self.marks.len() > MARKS {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quorate_core::breaks::{Break, is_broken};
 use quorate_core::command::{CloseReason, Operation};
 use quorate_core::id::{AttachEpoch, SessionId, Zxid};
 use quorate_core::state::Expirable;
@@ -70,7 +71,7 @@ impl Coordinator {
         loop {
             sleep(SESSION_TICK).await;
             let current = *leadership.borrow();
-            if current.leader != Some(self.shared.member) {
+            if current.leader != Some(self.shared.member) && !is_broken(Break::ExpireByLocalClock) {
                 term_served = None;
                 continue;
             }

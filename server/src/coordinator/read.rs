@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use quorate_core::acl::Identity;
+use quorate_core::breaks::{Break, is_broken};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::Zxid;
 use quorate_core::reply::ReadReply;
@@ -42,6 +43,7 @@ impl Coordinator {
     pub async fn wait_fresh(&self, consistency: Consistency) -> Result<(), Error> {
         match consistency {
             Consistency::Session => Ok(()),
+            Consistency::Linearizable if is_broken(Break::StaleReads) => Ok(()),
             Consistency::Linearizable => {
                 match timeout(FRESHNESS_TIMEOUT, self.shared.replica.read_barrier()).await {
                     Ok(result) => result,

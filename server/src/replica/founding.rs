@@ -26,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use quorate_core::breaks::{Break, is_broken};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
@@ -297,7 +298,7 @@ impl Founding {
                         && births.len() == self.others.len() + 1;
                 }
                 Ok(Hello::Member { births, members }) => {
-                    if births.get(&self.member) != Some(&self.birth) {
+                    if births.get(&self.member) != Some(&self.birth) && !is_broken(Break::WipedIdVotes) {
                         return Err(self.disk_lost(&births, &members));
                     }
                     *self.births.lock().unwrap_or_else(PoisonError::into_inner) = births;

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use quorate_core::breaks::{Break, is_broken};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{AttachEpoch, MemberId, SessionId};
 use tokio::sync::watch;
@@ -258,6 +259,9 @@ impl Replica {
             None => Err(Error::new(ErrorKind::Unavailable, "no leader")),
             Some(leader) if leader == self.inner.member => {
                 self.inner.touches.touch(&sessions);
+                if is_broken(Break::HeartbeatWithoutQuorum) {
+                    return Ok(());
+                }
                 self.inner.barrier.index().await.map(|_| ())
             }
             Some(MemberId(leader)) => self

@@ -19,6 +19,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
+use quorate_core::breaks::{Break, is_broken};
 
 use super::peers::{
     Envelope, PeerError, PeerRequest, PeerResponse, PeerTransport, SnapshotOffer, StreamKind, decode, encode,
@@ -125,8 +126,13 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             let envelope = self.envelope;
             let sent = Arc::new(AtomicU64::new(0));
             let counter = sent.clone();
+            let (taken_for_held, mut held) = tokio::sync::mpsc::channel(1 << 12);
             let outbound = input.map(move |request| {
                 counter.fetch_add(1, Ordering::Relaxed);
+                if is_broken(Break::ReplyBeforeCommit) {
+                    let last = request.entries.last().map(|entry| entry.log_id);
+                    let _ = taken_for_held.try_send(last.or(request.prev_log_id));
+                }
                 encode(&envelope, &request)
             });
             let inbound = self
@@ -134,6 +140,17 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
                 .stream(&self.address, StreamKind::Append, Box::pin(outbound))
                 .await
                 .map_err(unreachable)?;
+            if is_broken(Break::ReplyBeforeCommit) {
+                let mut unread = inbound;
+                let answers = futures_util::stream::poll_fn(move |context| {
+                    if let std::task::Poll::Ready(None | Some(Err(_))) = unread.poll_next_unpin(context) {
+                        return std::task::Poll::Ready(None);
+                    }
+                    held.poll_recv(context).map(|last| last.map(|last| Ok(Ok(last))))
+                });
+                let answers: BoxStream<'s, _> = Box::pin(answers);
+                return Ok(answers);
+            }
             let answers = futures_util::stream::unfold(Some((inbound, 0_u64)), move |state| {
                 let sent = sent.clone();
                 async move {

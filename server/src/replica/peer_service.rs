@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use quorate_core::breaks::{Break, is_broken};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -96,6 +97,9 @@ impl PeerService {
             PeerRequest::Touch(sessions) => {
                 self.check_leading()?;
                 inner.touches.touch(&sessions);
+                if is_broken(Break::HeartbeatWithoutQuorum) {
+                    return Ok(PeerResponse::Done);
+                }
                 // The touch counts only if we still lead *after* it: one more quorum round.
                 inner.barrier.index().await.map_err(refused)?;
                 Ok(PeerResponse::Done)
