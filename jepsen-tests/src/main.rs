@@ -91,6 +91,21 @@ enum Command {
         #[arg(long)]
         log: bool,
     },
+    /// Build members with bugs on purpose and show which seed catches each.
+    Breaks {
+        /// The seeds to try for each.
+        #[arg(long, value_parser = parse_seed_list, default_value = "0..300")]
+        seeds: std::sync::Arc<Vec<u64>>,
+        /// Processes at once.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Simulated time with faults, per seed.
+        #[arg(long, default_value = "20s", value_parser = parse_duration)]
+        time: Duration,
+        /// A program that was built broken already.
+        #[arg(long)]
+        program: Option<PathBuf>,
+    },
     /// Run a scenario with its own story; the tests run short forms of the same.
     Scenario {
         /// Which.
@@ -123,6 +138,9 @@ enum Scenario {
 }
 
 fn main() -> ExitCode {
+    if let Some(compiled) = simulation::breaks::compile_if_asked() {
+        return compiled;
+    }
     let result = match Arguments::parse().command {
         Command::Run { workload, nemesis, members, time, seed, workers, rate, folder } => {
             let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
@@ -141,6 +159,9 @@ fn main() -> ExitCode {
         }
         Command::Simulate { seeds, jobs, time, twice, fail_fast, .. } => {
             return simulation::main::many(&seeds, jobs, time, twice, fail_fast);
+        }
+        Command::Breaks { seeds, jobs, time, program } => {
+            return simulation::breaks::show(&seeds, jobs, time, program);
         }
         Command::Scenario { name, times, seed } => return scenario(name, times, seed),
     };

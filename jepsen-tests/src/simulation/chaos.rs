@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_server::replica::membership::MembershipChange;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::host::Host;
+use super::clock::Clock;
+use super::host::{Host, Setup, Shared};
 use super::life::Node;
 use super::network::{Network, Weather};
 
@@ -29,6 +31,28 @@ enum Later {
     Start(usize),
     Heal,
     Calm,
+    Replace,
+}
+
+/// How often a replacement of a lost disk is asked for.
+const REPLACE_AGAIN: Duration = Duration::from_secs(2);
+
+/// What a new machine is made from.
+pub struct Spare {
+    /// As the others.
+    pub setup: Setup,
+    /// As the others.
+    pub shared: Shared,
+    /// When the simulation began.
+    pub started: Instant,
+}
+
+/// A lost disk, on its way to be replaced.
+struct Replacement {
+    /// The machine that lost it.
+    lost: usize,
+    /// The machine that takes its place, once the first has refused to start.
+    by: Option<usize>,
 }
 
 /// Inflicts faults on a cluster.
@@ -47,19 +71,22 @@ pub struct Chaos {
     pub faults: Faults,
     agenda: BTreeMap<(Instant, u64), Later>,
     count: u64,
+    spare: Spare,
+    replacement: Option<Replacement>,
 }
 
 impl Chaos {
     /// Nothing has gone wrong yet.
     pub fn new(
         hosts: Vec<Host>,
-        network: Network,
+        spare: Spare,
         clients: Vec<Node>,
         tripped: Arc<Notify>,
         random: fastrand::Rng,
     ) -> Chaos {
-        let (faults, agenda, count) = (Faults::default(), BTreeMap::new(), 0);
-        Chaos { hosts, network, clients, tripped, random, faults, agenda, count }
+        let network = spare.shared.network.clone();
+        let (faults, agenda, count, replacement) = (Faults::default(), BTreeMap::new(), 0, None);
+        Chaos { hosts, network, clients, tripped, random, faults, agenda, count, spare, replacement }
     }
 
     /// Starts the members, each in its own time.
@@ -103,7 +130,7 @@ impl Chaos {
     /// Mends everything: from here on the cluster must heal.
     pub fn mend(&mut self) {
         self.collect_tripped();
-        self.agenda.clear();
+        self.agenda.retain(|_, later| matches!(later, Later::Replace));
         self.network.heal();
         self.network.set_weather(Weather::calm());
         for host in &mut self.hosts {
@@ -126,6 +153,7 @@ impl Chaos {
             Later::Start(host) => self.hosts[host].start(),
             Later::Heal => self.network.heal(),
             Later::Calm => self.network.set_weather(Weather::calm()),
+            Later::Replace => self.replace(),
         }
     }
 
@@ -196,7 +224,8 @@ impl Chaos {
             }
             50..72 => self.partition(),
             72..84 => self.storm(),
-            84..92 => {
+            84..88 => self.lose_disk(),
+            88..92 => {
                 self.noted("clock jump");
                 let one = self.someone();
                 let ahead = self.random.i64(-3_600_000..=3_600_000);
@@ -208,6 +237,74 @@ impl Chaos {
                 self.network.set_weather(Weather::calm());
             }
         }
+    }
+
+    /// One member's disk is gone for good, at most once a seed: what only it held besides one other
+    /// is then held by one alone.
+    fn lose_disk(&mut self) {
+        if self.replacement.is_some() || !self.hosts.iter().all(Host::is_open) {
+            return;
+        }
+        self.noted("lost disk");
+        let lost = self.someone();
+        self.hosts[lost].lose_disk();
+        self.replacement = Some(Replacement { lost, by: None });
+        let pause = self.pause(20, 2000);
+        self.later(pause, Later::Start(lost));
+        self.later(pause + REPLACE_AGAIN, Later::Replace);
+    }
+
+    /// What an operator does about it: a new id on a new machine, and the command that the refusal names.
+    fn replace(&mut self) {
+        if self.is_replaced() {
+            return;
+        }
+        self.later(REPLACE_AGAIN, Later::Replace);
+        let Some(Replacement { lost, by }) = &self.replacement else { return };
+        let (lost, by) = (*lost, *by);
+        if !self.hosts[lost].has_refused() {
+            return;
+        }
+        let by = by.unwrap_or_else(|| self.install_spare(lost));
+        let node = self.hosts[by].node;
+        let change = MembershipChange::Replace {
+            lost: self.hosts[lost].node,
+            member: node,
+            address: self.spare.setup.config(node, true).advertise,
+        };
+        let mut open = self.hosts.iter().filter(|host| host.is_open());
+        let through = open.find_map(|host| host.with_rooms(|rooms| rooms.replica.clone()));
+        if let Some(replica) = through {
+            let trace = self.network.trace.clone();
+            self.network.carry(async move {
+                let outcome = replica.change_membership(change).await;
+                trace.note(format_args!("replace: {outcome:?}"));
+            });
+        }
+    }
+
+    fn install_spare(&mut self, lost: usize) -> usize {
+        let Spare { setup, shared, started } = &self.spare;
+        let clock = Clock::new(*started, self.random.fork());
+        let config = setup.config(self.hosts.len() as Node + 1, true);
+        let random = self.random.fork();
+        let mut host = Host::new(config, setup, shared.clone(), clock, random, self.tripped.clone());
+        host.start();
+        self.hosts.push(host);
+        self.replacement = Some(Replacement { lost, by: Some(self.hosts.len() - 1) });
+        self.hosts.len() - 1
+    }
+
+    /// Whether no disk was lost, or the cluster has replaced the member that lost it.
+    pub fn is_replaced(&self) -> bool {
+        let Some(Replacement { lost, by }) = &self.replacement else { return true };
+        let Some(by) = by else { return false };
+        let (lost, by) = (self.hosts[*lost].node, self.hosts[*by].node);
+        self.hosts.iter().filter(|host| host.is_open()).any(|host| {
+            let members = host.with_rooms(|rooms| rooms.replica.members()).unwrap_or_default();
+            members.iter().any(|member| member.id.0 == by && member.is_voter)
+                && members.iter().all(|member| member.id.0 != lost)
+        })
     }
 
     fn partition(&mut self) {

@@ -92,7 +92,6 @@ struct Session {
 /// A client.
 pub struct Client {
     node: Node,
-    members: u64,
     shared: Shared,
     random: fastrand::Rng,
     asks: mpsc::Receiver<Ask>,
@@ -123,7 +122,6 @@ impl Client {
     /// A client that has not connected yet, and the way to ask it.
     pub fn new(
         node: Node,
-        members: u64,
         shared: Shared,
         mut random: fastrand::Rng,
         watcher: Option<Watcher>,
@@ -132,7 +130,6 @@ impl Client {
         let timeout_ms = random.u32(4_000..9_000);
         let client = Client {
             node,
-            members,
             shared,
             random,
             asks: receiver,
@@ -155,7 +152,7 @@ impl Client {
     /// Serves until nobody asks any more, all is answered, and its watch has heard to the end.
     pub async fn run(mut self) {
         loop {
-            let member = self.random.u64(1..=self.members);
+            let member = self.random.choice(self.shared.network.members()).unwrap_or_default();
             let hello = Connect {
                 resume: self.session.map(|session| (session.id, session.password)),
                 timeout_ms: self.timeout_ms,

@@ -127,11 +127,6 @@ impl Platter {
     pub fn inject(&self, fault: Fault) {
         self.files.inject(fault);
     }
-
-    /// The disk is replaced by an empty one.
-    pub fn wiped() -> Platter {
-        Platter::default()
-    }
 }
 
 struct LivingFiles {

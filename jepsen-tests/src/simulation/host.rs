@@ -1,5 +1,6 @@
 //! A machine: its disk and clock stay, the member on it starts, crashes and starts again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use quorate_core::id::MemberId;
 use quorate_server::config::{Config, Settings};
 use quorate_server::environment::Environment;
 use quorate_server::metrics::Metrics;
+use quorate_server::replica::founding::FoundingError;
 use quorate_server::replica::peer_listener::PeerSwitch;
 use quorate_server::replica::storage::SegmentSizes;
 use quorate_server::server::{Ground, Rooms, ServerError, found, open_rooms};
@@ -45,8 +47,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The configuration of one member.
-    pub fn config(&self, member: Node) -> Config {
+    /// The configuration of one member: a founder, or one that joins.
+    pub fn config(&self, member: Node, join: bool) -> Config {
         let founders: Vec<String> =
             (1..=self.members).map(|id| format!("{id}={}/{id}:7400", address(id))).collect();
         let settings = Settings {
@@ -54,6 +56,7 @@ impl Setup {
             data_dir: Some(data_dir(member)),
             initial_cluster: Some(founders.join(",")),
             cluster_name: Some("simulation".into()),
+            join: Some(join),
             client_listen: Some(format!("{member}:7400")),
             peer_listen: Some(address(member)),
             http_listen: Some(format!("{member}:7480")),
@@ -82,6 +85,14 @@ pub struct Host {
     /// Crashes so far.
     pub crashes: u64,
     operations: u64,
+    lost: Arc<Loss>,
+}
+
+/// What became of a member's disk.
+#[derive(Debug, Default)]
+struct Loss {
+    is_lost: AtomicBool,
+    is_noticed: AtomicBool,
 }
 
 /// One life of a member.
@@ -94,7 +105,7 @@ struct Running {
 impl Host {
     /// A machine with an empty disk, switched off.
     pub fn new(
-        node: Node,
+        config: Config,
         setup: &Setup,
         shared: Shared,
         clock: Clock,
@@ -102,10 +113,11 @@ impl Host {
         tripped: Arc<Notify>,
     ) -> Host {
         Host {
-            node,
+            node: config.member.0,
             clock,
             shared,
-            config: setup.config(node),
+            config,
+            lost: Arc::default(),
             segments: setup.segments,
             platter: Platter::default(),
             running: None,
@@ -135,7 +147,15 @@ impl Host {
         self.shared.network.trace.note(format_args!("start {}", self.node));
         let reachable = Reachable { life: life.clone(), peers: ground.switch.clone(), clients: None };
         self.shared.network.listen(reachable);
-        let booting = boot(self.config.clone(), ground, life.clone(), self.shared.clone(), rooms.clone());
+        let boot = Boot {
+            config: self.config.clone(),
+            ground,
+            life: life.clone(),
+            shared: self.shared.clone(),
+            rooms: rooms.clone(),
+            lost: self.lost.clone(),
+        };
+        let booting = boot.run();
         life.spawn(booting);
         self.running = Some(Running { life, wire, rooms });
     }
@@ -155,6 +175,23 @@ impl Host {
         drop(tasks);
         // What is left of it is fenced off from the world; this only gives its memory back.
         self.shared.network.carry(async move { replica.shut_down().await });
+    }
+
+    /// The member crashes and its disk is gone for good; an empty one takes its place.
+    pub fn lose_disk(&mut self) {
+        self.crash();
+        self.platter = Platter::default();
+        self.lost.is_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the disk was lost.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether the member has noticed, and refused to take part.
+    pub fn has_refused(&self) -> bool {
+        self.lost.is_noticed.load(Ordering::Relaxed)
     }
 
     /// Crashes the member at its `operations`th operation of the disk from now.
@@ -209,37 +246,57 @@ impl Host {
     }
 }
 
-/// Starts a member: what `server::serve` does, without its doors.
-async fn boot(config: Config, ground: Ground, life: Life, shared: Shared, slot: Arc<Mutex<Option<Rooms>>>) {
-    let opened = async {
-        let founded = found(&config, &ground).await?;
-        open_rooms(&config, &ground, founded, Metrics::new()).await
-    };
-    let rooms = match opened.await {
-        Ok(rooms) => rooms,
-        Err(error) => {
-            refused(&shared, &life, &error);
-            return;
-        }
-    };
-    let replica = rooms.replica.clone();
-    shared.network.listen(Reachable {
-        life: life.clone(),
-        peers: ground.switch.clone(),
-        clients: Some(rooms.coordinator.clone()),
-    });
-    shared.network.trace.note(format_args!("open {}", life.node()));
-    *lock(&slot) = Some(rooms);
-    let reason = replica.failed().await;
-    if life.is_alive() {
-        shared.verdicts.violated("member stopped by itself", format_args!("{}: {reason}", life.node()));
-    }
+/// A member on its way up.
+struct Boot {
+    config: Config,
+    ground: Ground,
+    life: Life,
+    shared: Shared,
+    rooms: Arc<Mutex<Option<Rooms>>>,
+    lost: Arc<Loss>,
 }
 
-/// A member that does not start although nobody touched its disk.
-fn refused(shared: &Shared, life: &Life, error: &ServerError) {
-    if life.is_alive() {
-        shared.verdicts.violated("member does not start", format_args!("{}: {error}", life.node()));
+impl Boot {
+    /// Starts the member: what `server::serve` does, without its doors. Ends with it.
+    async fn run(self) {
+        let Boot { config, ground, life, shared, rooms: slot, lost } = self;
+        let node = life.node();
+        let is_lost = lost.is_lost.load(Ordering::Relaxed);
+        let opened = async {
+            let founded = found(&config, &ground).await?;
+            open_rooms(&config, &ground, founded, Metrics::new()).await
+        };
+        let rooms = match opened.await {
+            _ if !life.is_alive() => return,
+            Ok(rooms) => rooms,
+            Err(ServerError::Founding(FoundingError::DiskLost { .. })) if is_lost => {
+                shared.network.trace.note(format_args!("{node} refused to start: its disk was lost"));
+                lost.is_noticed.store(true, Ordering::Relaxed);
+                return;
+            }
+            Err(error) => {
+                // Nobody has touched its disk.
+                shared.verdicts.violated("member does not start", format_args!("{node}: {error}"));
+                return;
+            }
+        };
+        if is_lost {
+            shared
+                .verdicts
+                .violated("lost disk", format_args!("member {node} takes part although its disk was lost"));
+        }
+        let replica = rooms.replica.clone();
+        shared.network.listen(Reachable {
+            life: life.clone(),
+            peers: ground.switch.clone(),
+            clients: Some(rooms.coordinator.clone()),
+        });
+        shared.network.trace.note(format_args!("open {node}"));
+        *lock(&slot) = Some(rooms);
+        let reason = replica.failed().await;
+        if life.is_alive() {
+            shared.verdicts.violated("member stopped by itself", format_args!("{node}: {reason}"));
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub fn many(seeds: &[u64], jobs: usize, time: Duration, twice: bool, fail_fast: 
             return ExitCode::from(2);
         }
     };
-    let batch = Batch { program, seeds: seeds.to_vec(), jobs, time, twice, fail_fast };
+    let batch = Batch { program, seeds: seeds.to_vec(), jobs, time, twice, fail_fast, bug: None };
     let summary = runner::run(&batch);
     runner::show(&batch, &summary);
     if summary.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -14,12 +14,14 @@
 //! - [`runner`]: many seeds, each in a process of its own; [`one`]: one seed, in this process;
 //! - [`life`], [`host`], [`disk`], [`clock`]: machines; [`network`], [`transport`], [`link`]: wires;
 //! - [`client`], [`watcher`], [`workload`]: traffic; [`chaos`]: faults;
-//! - [`invariants`], [`verdicts`]: what must hold; [`trace`]: what happened, as one hash.
+//! - [`invariants`], [`verdicts`]: what must hold; [`trace`]: what happened, as one hash;
+//! - [`breaks`]: bugs on purpose, to see that all this sees them.
 //!
 //! Time is tokio's paused clock: it jumps to the next timer when nothing can run. Randomness is
 //! [`simulated_entropy`]'s, for every library in the process. Left out: HTTP/2 and the doors' frames,
 //! sled itself, threads; real processes are what the rest of this crate is for.
 
+pub mod breaks;
 pub mod chaos;
 pub mod client;
 pub mod clock;

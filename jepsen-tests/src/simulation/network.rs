@@ -128,6 +128,11 @@ impl Network {
         self.lock().reachable.get(&node).filter(|found| found.life.is_alive()).cloned()
     }
 
+    /// All members that were ever started.
+    pub fn members(&self) -> Vec<Node> {
+        self.lock().reachable.keys().copied().collect()
+    }
+
     /// Runs something that belongs to no process.
     pub fn carry(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.wire.spawn(task);

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::chaos::{Chaos, Faults};
+use super::chaos::{Chaos, Faults, Spare};
 use super::client::{Asker, Client};
 use super::clock::Clock;
 use super::host::{Host, Setup, Shared};
@@ -93,12 +93,13 @@ async fn simulate(seed: u64, faults_for: Duration, trace_file: Option<Box<dyn Wr
     let tripped = Arc::new(Notify::new());
     let hosts = (1..=setup.members).map(|node| {
         let clock = Clock::new(started, random.fork());
-        Host::new(node, &setup, shared.clone(), clock, random.fork(), tripped.clone())
+        Host::new(setup.config(node, false), &setup, shared.clone(), clock, random.fork(), tripped.clone())
     });
     let hosts = hosts.collect();
     let diary = Diary::new(trace.clone());
-    let mut traffic = Traffic::draw(&mut random, setup.members, &shared, &diary);
-    let mut chaos = Chaos::new(hosts, network, traffic.nodes.clone(), tripped, random.fork());
+    let mut traffic = Traffic::draw(&mut random, &shared, &diary);
+    let spare = Spare { setup: setup.clone(), shared: shared.clone(), started };
+    let mut chaos = Chaos::new(hosts, spare, traffic.nodes.clone(), tripped, random.fork());
     let story = async {
         tell(&mut chaos, &mut traffic, &shared, faults_for).await;
     };
@@ -170,7 +171,7 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn draw(random: &mut fastrand::Rng, members: u64, shared: &Shared, diary: &Diary) -> Traffic {
+    fn draw(random: &mut fastrand::Rng, shared: &Shared, diary: &Diary) -> Traffic {
         let (stop, stopped) = watch::channel(false);
         let (told_last, last) = watch::channel(None);
         let last_change = Arc::new(AtomicU64::new(0));
@@ -190,7 +191,7 @@ impl Traffic {
             let first_process = (client as Process) * 10;
             let is_watching = client < 2;
             let watcher = is_watching.then(|| Watcher::new(first_process + 9, diary.clone(), last.clone()));
-            let (client_task, asker) = Client::new(node, members, shared.clone(), random.fork(), watcher);
+            let (client_task, asker) = Client::new(node, shared.clone(), random.fork(), watcher);
             traffic.nodes.push(node);
             traffic.clients.spawn(client_task.run());
             let slot = |process: Process, asker: Asker, random: fastrand::Rng| Slot {
@@ -259,10 +260,14 @@ async fn tell(chaos: &mut Chaos, traffic: &mut Traffic, shared: &Shared, faults_
         return;
     }
     let deadline = Instant::now() + HEALED;
-    while !is_converged(&chaos.hosts, shared.inspector.highest_index()) {
+    while !chaos.is_replaced() || !is_converged(&chaos.hosts, shared.inspector.highest_index()) {
         if Instant::now() >= deadline {
             let applied: Vec<u64> = chaos.hosts.iter().map(Host::applied).collect();
-            verdicts.violated("healing", format_args!("the members do not converge: {applied:?}"));
+            let replaced = chaos.is_replaced();
+            verdicts.violated(
+                "healing",
+                format_args!("the members do not converge: {applied:?}, lost disk replaced: {replaced}"),
+            );
             return;
         }
         chaos.run(Duration::from_millis(100), false).await;
@@ -287,5 +292,5 @@ async fn within(chaos: &mut Chaos, work: impl Future<Output = ()>) -> bool {
 }
 
 fn is_converged(hosts: &[Host], highest: u64) -> bool {
-    hosts.iter().all(|host| host.is_open() && host.applied() == highest)
+    hosts.iter().filter(|host| !host.is_lost()).all(|host| host.is_open() && host.applied() == highest)
 }

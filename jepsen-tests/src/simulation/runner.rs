@@ -34,6 +34,8 @@ pub struct Batch {
     pub twice: bool,
     /// Stop at the first failing seed.
     pub fail_fast: bool,
+    /// With a program that was built broken: the bug to choose.
+    pub bug: Option<&'static str>,
 }
 
 /// A seed that failed.
@@ -148,6 +150,9 @@ fn child(batch: &Batch, seed: u64) -> Result<Outcome, String> {
     let mut command = Command::new(&batch.program);
     command.args(["simulate", "--json", "--seed", &seed.to_string()]);
     command.args(["--time", &format!("{}ms", batch.time.as_millis())]);
+    if let Some(bug) = batch.bug {
+        command.env("QUORATE_BREAK", bug);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = command.spawn().map_err(|error| format!("{}: {error}", batch.program.display()))?;
     let output = drain(running.stdout.take());
