@@ -68,6 +68,8 @@ pub type QuorateRaft = openraft::Raft<TypeConfig, StateMachine>;
 
 /// How long a leader may take to answer heartbeats.
 const TOUCH_PATIENCE: Duration = Duration::from_secs(2);
+/// Why a heartbeat is not answered.
+const ENDING: &str = "a session is just being ended; ask again";
 /// How long a member may take to say how it is.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a member may take to recompute its digest.
@@ -89,8 +91,9 @@ pub struct Leadership {
 
 /// Told which sessions are alive; only a leader is. An implementer records it and returns at once.
 pub trait SessionTouches: Send + Sync + fmt::Debug + 'static {
-    /// These sessions' members heard of them.
-    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]);
+    /// These sessions' members heard of them. False if one of them is being ended: then no heartbeat
+    /// may be answered, for the end may come whatever is heard now.
+    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]) -> bool;
 }
 
 /// This member's part in the agreement. Cheap to clone.
@@ -162,7 +165,7 @@ impl Replica {
     /// Wires the room and starts its tasks, which end with the guards.
     pub fn start(wiring: Wiring) -> (Replica, Vec<TaskGuard>) {
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
-        let (queue, queued) = proposal_queue();
+        let (queue, queued, judged) = proposal_queue();
         let lost = watch::Sender::new(0);
         let refusing = watch::Sender::new(false);
         let envelope = Envelope { cluster: wiring.cluster, from: wiring.member.0, to: 0 };
@@ -176,6 +179,7 @@ impl Replica {
             lost: lost.clone(),
             refusing: refusing.subscribe(),
             queue: queued,
+            judged,
         };
         let inner = Arc::new(Inner {
             member: wiring.member,
@@ -234,6 +238,12 @@ impl Replica {
         self.inner.queue.try_push(vec![command])
     }
 
+    /// Queues one command that this member judged as the leader of `term`; it is dropped, here, if that is
+    /// no longer so when its turn comes. `Overloaded` if there is no room.
+    pub fn try_propose_as_leader(&self, term: u64, command: bytes::Bytes) -> Result<(), Error> {
+        self.inner.queue.try_push_as_leader(term, command)
+    }
+
     /// Groups waiting to be proposed.
     pub fn proposal_queue_depth(&self) -> usize {
         self.inner.queue.depth()
@@ -252,24 +262,35 @@ impl Replica {
         }
     }
 
-    /// Tells the leader that these sessions are alive; returns once it has completed a quorum round after that.
-    pub async fn touch(&self, sessions: Vec<(SessionId, AttachEpoch)>) -> Result<(), Error> {
+    /// Tells the leader that these sessions are alive; returns once it has completed a quorum round after
+    /// that. What the leader knew then has applied here once this member reaches the index returned: a
+    /// session that is still attached then is alive.
+    ///
+    /// # Errors
+    /// `Unavailable`: no leader, no quorum, or one of the sessions is just being ended; ask again.
+    pub async fn touch(&self, sessions: Vec<(SessionId, AttachEpoch)>) -> Result<u64, Error> {
         let leader = self.inner.leadership.borrow().leader;
         match leader {
             None => Err(Error::new(ErrorKind::Unavailable, "no leader")),
             Some(leader) if leader == self.inner.member => {
-                self.inner.touches.touch(&sessions);
+                let is_promised = self.inner.touches.touch(&sessions);
                 if is_broken(Break::HeartbeatWithoutQuorum) {
-                    return Ok(());
+                    return Ok(0);
                 }
-                self.inner.barrier.index().await.map(|_| ())
+                if !is_promised {
+                    return Err(Error::new(ErrorKind::Unavailable, ENDING));
+                }
+                self.inner.barrier.index().await
             }
             Some(MemberId(leader)) => self
                 .inner
                 .ask_member(leader, &PeerRequest::Touch(sessions), TOUCH_PATIENCE)
                 .await
-                .map(|_| ())
-                .map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string())),
+                .map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))
+                .and_then(|answer| match answer {
+                    PeerResponse::ReadIndex(index) => Ok(index),
+                    other => Err(Error::new(ErrorKind::Unavailable, format!("unexpected answer {other:?}"))),
+                }),
         }
     }
 
@@ -469,6 +490,7 @@ impl Inner {
             znodes: sizes.state.znodes,
             sessions: sizes.attached as u64,
             checkpoint_index: self.snapshots.durable_index(),
+            purged_index: self.snapshots.purged_index(),
             log_bytes: self.snapshots.log_bytes(),
         }
     }

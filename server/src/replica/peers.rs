@@ -181,6 +181,8 @@ pub struct MemberStatus {
     pub sessions: u64,
     /// Up to where its checkpoint is durable.
     pub checkpoint_index: u64,
+    /// Up to where its log is gone.
+    pub purged_index: u64,
     /// Bytes of its log on disk.
     pub log_bytes: u64,
 }

@@ -172,6 +172,11 @@ impl Snapshots {
         self.log.figures().disk_bytes
     }
 
+    /// Up to where the log is gone.
+    pub fn purged_index(&self) -> u64 {
+        self.log.figures().purged.map_or(0, |id| id.index)
+    }
+
     /// The durable checkpoint as a file's pieces.
     pub async fn open_for_peer(&self) -> Result<(SnapshotMeta, Pieces), String> {
         let (meta, pieces) = self.open_file().await.map_err(|error| error.to_string())?;

@@ -75,6 +75,7 @@ impl v1::cluster_server::Cluster for ClusterDoor {
             committed_index: coordinator.replica().committed_index(),
             applied_index: own.applied_index,
             checkpoint_index: own.checkpoint_index,
+            purged_index: own.purged_index,
             zxid: own.zxid,
             digest: digest_bytes(own.digest),
             version: own.version,
