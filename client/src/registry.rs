@@ -88,10 +88,7 @@ impl Registry {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the outcome unknown.
-    pub async fn register_lasting(&self, service: &str, mut instance: Instance) -> Result<()> {
-        if instance.check.is_some() {
-            instance.health = Health::Critical;
-        }
+    pub async fn register_lasting(&self, service: &str, instance: Instance) -> Result<()> {
         self.put(&self.name(service)?, &instance, None).await
     }
 
@@ -210,6 +207,12 @@ impl Registry {
         instance: &Instance,
         session: Option<SessionId>,
     ) -> Result<()> {
+        let mut instance = instance.clone();
+        if instance.check.is_some() {
+            // What the cluster checks is not used before it has passed.
+            instance.health = Health::Critical;
+        }
+        let instance = &instance;
         // The common case: nobody stands there, and the service is known.
         let create = registration::register(service, instance, session, None);
         let mut write = create.map_err(|error| self.refused(error))?;

@@ -161,3 +161,57 @@ impl http_body::Body for Tracked {
 pub(super) fn code_of(headers: &http::HeaderMap) -> Code {
     Status::from_header_map(headers).map_or(Code::Ok, |status| status.code())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body of some frames.
+    struct Frames(Vec<&'static [u8]>);
+
+    impl http_body::Body for Frames {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            let next = if self.0.is_empty() { None } else { Some(self.0.remove(0)) };
+            Poll::Ready(next.map(|data| Ok(Frame::data(Bytes::from_static(data)))))
+        }
+    }
+
+    async fn frame(body: &mut Replayed) -> Option<Bytes> {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
+        frame.map(|frame| frame.expect("no error").into_data().expect("data"))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_sent_by_half_is_sent_again_whole() {
+        let body = Replayed::new(Body::new(Frames(vec![b"a", b"b", b"c"])));
+        assert!(body.is_untouched());
+        let mut first = body.again().expect("kept");
+        assert_eq!(frame(&mut first).await.as_deref(), Some(&b"a"[..]));
+        assert!(!body.is_untouched());
+        let mut second = body.again().expect("kept");
+        for expected in [&b"a"[..], b"b", b"c"] {
+            assert_eq!(frame(&mut second).await.as_deref(), Some(expected));
+        }
+        assert_eq!(frame(&mut second).await, None);
+        assert!(second.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_sent_once_only() {
+        static LARGE: [u8; KEPT_BYTES_MAX] = [7; KEPT_BYTES_MAX];
+        let body = Replayed::new(Body::new(Frames(vec![&LARGE, b"b", b"c"])));
+        let mut first = body.again().expect("kept");
+        assert_eq!(frame(&mut first).await.map(|data| data.len()), Some(KEPT_BYTES_MAX));
+        for expected in [&b"b"[..], b"c"] {
+            assert_eq!(frame(&mut first).await.as_deref(), Some(expected));
+        }
+        assert_eq!(frame(&mut first).await, None);
+        assert!(body.again().is_none() && !body.is_untouched());
+    }
+}

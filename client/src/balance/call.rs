@@ -3,12 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use quorate_core::registry::policy::RetryBudget;
+use quorate_core::registry::policy::{CircuitBreaker, RateLimit, RetryBudget};
 use quorate_core::ring::hash_key;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -24,13 +24,54 @@ use super::{Balanced, Key, Shared};
 /// How long a request counts for the retries that it allows.
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 
-/// The retry budget of the policy in force.
+/// What the policy in force lets this client do.
 #[derive(Default)]
 pub(super) struct Budgets {
     current: Mutex<Option<(RetryBudget, Arc<TpsBudget>)>>,
+    tokens: Mutex<Option<Tokens>>,
+    waiting: AtomicU64,
+}
+
+/// A token bucket.
+struct Tokens {
+    limit: RateLimit,
+    left: f64,
+    filled: Instant,
 }
 
 impl Budgets {
+    /// Takes a token, if the policy limits requests and there is one.
+    fn admit(&self, limit: Option<RateLimit>) -> Result<(), Status> {
+        let Some(limit) = limit else { return Ok(()) };
+        let now = Instant::now();
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = Tokens { limit, left: limit.burst.into(), filled: now };
+        let bucket = match tokens.take() {
+            Some(known) if known.limit == limit => tokens.insert(known),
+            _ => tokens.insert(full),
+        };
+        let more = now.duration_since(bucket.filled).as_secs_f64() * f64::from(limit.per_second);
+        (bucket.left, bucket.filled) = ((bucket.left + more).min(limit.burst.into()), now);
+        if bucket.left < 1.0 {
+            let detail = format!("over the policy's {} requests a second", limit.per_second);
+            return Err(Status::resource_exhausted(detail));
+        }
+        bucket.left -= 1.0;
+        Ok(())
+    }
+
+    /// A place among those who wait for an instance, if the policy has one left.
+    fn wait(&self, breaker: Option<CircuitBreaker>) -> Result<Waiting<'_>, Status> {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(self);
+        match breaker {
+            Some(breaker) if before >= breaker.pending.into() => {
+                Err(Status::resource_exhausted("the policy's circuit breaker is open"))
+            }
+            _ => Ok(waiting),
+        }
+    }
+
     fn of(&self, wanted: RetryBudget) -> Arc<TpsBudget> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
@@ -43,6 +84,15 @@ impl Budgets {
                 budget
             }
         }
+    }
+}
+
+/// One that waits; dropping it gives up its place.
+struct Waiting<'a>(&'a Budgets);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -102,8 +152,12 @@ impl Service<http::Request<Body>> for Balanced {
 
 impl Shared {
     async fn call(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
-        let policy_timeout = self.current.load().policy().timeout_ms;
-        match policy_timeout {
+        let (limit, timeout_ms) = {
+            let selection = self.current.load();
+            (selection.policy().rate_limit, selection.policy().timeout_ms)
+        };
+        self.budget.admit(limit)?;
+        match timeout_ms {
             0 => self.attempts(request).await,
             timeout_ms => {
                 let limit = Duration::from_millis(timeout_ms.into());
@@ -160,6 +214,7 @@ impl Shared {
         if let Some(candidate) = self.current.load().pick(hash) {
             return Ok(candidate.clone());
         }
+        let _place = self.budget.wait(self.current.load().policy().circuit_breaker)?;
         let mut ready = self.ready.clone();
         let waiting = async {
             loop {
@@ -222,4 +277,32 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_limited_as_the_policy_says() {
+        let budgets = Budgets::default();
+        let limit = Some(RateLimit { per_second: 10, burst: 3 });
+        let admitted = |count: usize| (0..count).filter(|_| budgets.admit(limit).is_ok()).count();
+        assert_eq!(admitted(10), 3);
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert_eq!(admitted(10), 2);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(admitted(10), 3);
+        assert!(budgets.admit(None).is_ok());
+    }
+
+    #[test]
+    fn only_so_many_wait() {
+        let budgets = Budgets::default();
+        let breaker = Some(CircuitBreaker { requests: 1, pending: 1 });
+        let first = budgets.wait(breaker).expect("a place");
+        assert!(budgets.wait(breaker).is_err());
+        drop(first);
+        assert!(budgets.wait(breaker).is_ok());
+    }
 }

@@ -14,7 +14,7 @@
 //! [`Balanced`] is a `tower::Service` as tonic's `Channel` is one. How it picks is the service's
 //! policy, watched like the instances: a change reaches it without a restart.
 //!
-//! - [`target`](self): one connection an instance, made anew when it breaks; an instance that fails in
+//! - target: one connection an instance, made anew when it breaks; an instance that fails in
 //!   a row is put aside, for longer each time, and comes back slowly;
 //! - [`selection`]: who may be picked now: zones, clusters, priorities, releases;
 //! - [`picker`]: who is picked, and [`Picker`] for pickers of one's own;
@@ -26,6 +26,8 @@ mod call;
 pub mod picker;
 pub mod selection;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

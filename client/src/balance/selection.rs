@@ -183,8 +183,8 @@ impl Pool {
         Pool { candidates, weights, ring }
     }
 
-    /// Candidates in the order in which they stand in for each other at this hash, with their weight
-    /// and the weight of all who could be. Empty unless the policy picks by key.
+    /// Candidates in the order in which they stand in for each other at this hash. Empty unless the
+    /// policy picks by key.
     pub fn walk(&self, hash: u64) -> impl Iterator<Item = usize> + '_ {
         let ring = self.ring.as_ref();
         ring.into_iter()

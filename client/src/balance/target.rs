@@ -263,3 +263,86 @@ impl Targets {
         Some(target)
     }
 }
+
+#[cfg(test)]
+impl Target {
+    /// One that stands without a connection of its own.
+    pub(super) fn standing(outlier: Outlier, room: Arc<AtomicU32>) -> Arc<Target> {
+        Arc::new(Target {
+            changed: Arc::default(),
+            channel: Mutex::default(),
+            broken: Notify::new(),
+            is_connected: AtomicBool::new(true),
+            is_ejected: AtomicBool::new(false),
+            in_flight: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            room,
+            outlier: Mutex::new(outlier),
+            times: Mutex::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outlier() -> Outlier {
+        Outlier { failures: 3, ejection_ms: 1000, ejected_permille_max: 500, slow_start_ms: 4000 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_put_aside_for_longer_each_time_and_it_comes_back_slowly() {
+        let target = Target::standing(outlier(), Arc::new(AtomicU32::new(10)));
+        let slow = Duration::from_secs(4);
+        let fail = |times: usize| (0..times).for_each(|_| target.fail(Duration::ZERO));
+        fail(2);
+        target.succeed(Duration::ZERO);
+        fail(2);
+        assert!(target.is_available(), "not in a row");
+        fail(1);
+        assert!(!target.is_available());
+        tokio::time::advance(Duration::from_millis(999)).await;
+        target.refresh(Instant::now(), slow);
+        assert!(!target.is_available());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(target.refresh(Instant::now(), slow), 0.1);
+        assert!(target.is_available());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(target.refresh(Instant::now(), slow), 0.5);
+        // Again before it was back for good: twice as long.
+        fail(3);
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        target.refresh(Instant::now(), slow);
+        assert!(!target.is_available());
+        tokio::time::advance(Duration::from_millis(500)).await;
+        target.refresh(Instant::now(), slow);
+        assert!(target.is_available());
+        tokio::time::advance(slow).await;
+        assert_eq!(target.refresh(Instant::now(), slow), 1.0);
+    }
+
+    #[test]
+    fn no_more_than_the_allowed_part_is_put_aside() {
+        let room = Arc::new(AtomicU32::new(1));
+        let targets: Vec<_> = (0..3).map(|_| Target::standing(outlier(), room.clone())).collect();
+        for target in &targets {
+            (0..10).for_each(|_| target.fail(Duration::ZERO));
+        }
+        assert_eq!(targets.iter().filter(|target| target.is_available()).count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn latency_peaks_at_once_and_calms_slowly() {
+        let target = Target::standing(outlier(), Arc::default());
+        target.succeed(Duration::from_millis(10));
+        target.succeed(Duration::from_millis(500));
+        assert_eq!(target.latency(), 0.5);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        target.succeed(Duration::from_millis(10));
+        assert!((0.4..0.5).contains(&target.latency()), "{}", target.latency());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        target.succeed(Duration::from_millis(10));
+        assert!(target.latency() < 0.02, "{}", target.latency());
+    }
+}

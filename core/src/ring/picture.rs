@@ -92,11 +92,18 @@ fn arc(out: &mut String, from: f64, to: f64, owner: usize, members: usize) {
     );
 }
 
-/// Hues as far apart as possible.
+/// Hues as far apart as possible, as `#rrggbb`: not every program knows other ways to write them.
 fn colour(index: usize, members: usize) -> String {
-    let hue = index * 360 / members.max(1);
-    let light = if index.is_multiple_of(2) { 45 } else { 60 };
-    format!("hsl({hue},65%,{light}%)")
+    let hue = index as f64 / members.max(1) as f64;
+    let light = if index.is_multiple_of(2) { 0.45 } else { 0.6 };
+    let strength = 0.65 * (1.0 - (2.0 * light - 1.0f64).abs()) / 2.0;
+    // Each part of the colour is a wave around the circle of hues.
+    let part = |shift: f64| {
+        let turn = (hue + shift).fract() * 6.0;
+        let wave = (2.0 - (turn - 3.0).abs()).clamp(0.0, 1.0) * 2.0 - 1.0;
+        ((light + strength * wave) * 255.0).round() as u8
+    };
+    format!("#{:02x}{:02x}{:02x}", part(0.5), part(1.0 / 6.0), part(5.0 / 6.0))
 }
 
 fn escaped(text: &str) -> String {

@@ -4,7 +4,7 @@
 //! follows shares what has been decoded once. A follower that is slow misses steps, never the end.
 //!
 //! Invariants:
-//! - events are queued under the state's lock, so a [`Directory::refresh`] behind a read barrier
+//! - events are queued under the state's lock, so a refresh behind a read barrier
 //!   shows all that the barrier covers;
 //! - the catalog is read as the superuser: what a caller may see is judged at delivery
 //!   ([`Coordinator::visible`]), by the ACLs in force then;
