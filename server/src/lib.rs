@@ -25,3 +25,4 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod tasks;
+pub mod zoo_cfg;

@@ -46,6 +46,9 @@ enum Command {
         /// A settings file; flags and environment variables win over it.
         #[arg(long, env = "QUORATE_CONFIG")]
         config: Option<PathBuf>,
+        /// A ZooKeeper server's zoo.cfg (and the myid in its dataDir) instead.
+        #[arg(long, conflicts_with = "config")]
+        zoo_cfg: Option<PathBuf>,
         #[command(flatten)]
         settings: Box<Settings>,
     },
@@ -74,7 +77,7 @@ fn main() -> ExitCode {
             let default = if port == DEV_PORT { ZOOKEEPER_PORT } else { 0 };
             dev::run(members, data_dir, port, zookeeper_port.unwrap_or(default))
         }
-        Command::Serve { config, settings } => server::run(config, *settings),
+        Command::Serve { config, zoo_cfg, settings } => server::run(config, zoo_cfg, *settings),
         Command::Restore { snapshot, config, settings } => server::restore(&snapshot, config, *settings),
         Command::Config { .. } => {
             print!("{DEFAULT_FILE}");

@@ -27,6 +27,7 @@ use crate::replica::peers::PeerTransport;
 use crate::replica::storage::{self, Disk, StorageError};
 use crate::replica::{self, Replica, Wiring};
 use crate::tasks::TaskGuard;
+use crate::zoo_cfg;
 
 /// How long clients get to notice that this member stops.
 const DRAIN: Duration = Duration::from_millis(300);
@@ -71,12 +72,23 @@ pub enum ServerError {
 }
 
 /// Runs one member until SIGTERM or SIGINT.
-pub fn run(config_path: Option<PathBuf>, settings: Settings) -> Result<(), ServerError> {
-    let settings = match config_path {
-        Some(path) => settings.or(Settings::read(&path)?),
-        None => settings,
+pub fn run(
+    config_path: Option<PathBuf>,
+    zoo_cfg_path: Option<PathBuf>,
+    settings: Settings,
+) -> Result<(), ServerError> {
+    let (settings, ignored) = match (config_path, zoo_cfg_path) {
+        (Some(path), _) => (settings.or(Settings::read(&path)?), Vec::new()),
+        (None, Some(path)) => {
+            let (read, ignored) = zoo_cfg::read(&path)?;
+            (settings.or(read), ignored)
+        }
+        (None, None) => (settings, Vec::new()),
     };
     logging::install(settings.log_json.unwrap_or(false), "info,openraft=warn");
+    for key in ignored {
+        tracing::warn!("zoo.cfg: {key} has no meaning here and is ignored");
+    }
     let config = settings.into_config()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;

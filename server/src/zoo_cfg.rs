@@ -1,0 +1,179 @@
+//! ZooKeeper's `zoo.cfg` and `myid`, read as our settings: a member that replaces a ZooKeeper server
+//! starts from the file that is there.
+//!
+//! `server.N=HOST:A:B` has two ports for servers among themselves; ours takes the first for members
+//! and the second for gRPC clients, so that nothing new has to be opened. What has no meaning here is
+//! named in a warning, never an error: those files hold many keys.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::{ConfigError, Settings};
+
+/// ZooKeeper's own default.
+const TICK_MS: u32 = 2_000;
+/// The cluster's name: such files have none.
+const CLUSTER: &str = "zookeeper";
+/// Where the data goes, inside `dataDir`: ZooKeeper's own files lie beside it.
+const DATA: &str = "quorate";
+
+/// The settings, and the keys that were left aside.
+///
+/// # Errors
+/// Names the file and the key.
+pub fn read(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+    let my_id = |directory: &Path| std::fs::read_to_string(directory.join("myid")).ok();
+    parse(&text, my_id).map_err(|reason| ConfigError::Malformed { path: path.into(), reason })
+}
+
+fn parse(text: &str, my_id: impl Fn(&Path) -> Option<String>) -> Result<(Settings, Vec<String>), String> {
+    let mut keys = BTreeMap::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (key, value) = line.split_once('=').ok_or_else(|| format!("{line:?} is not KEY=VALUE"))?;
+        keys.insert(key.trim().to_owned(), value.trim().to_owned());
+    }
+    let mut file = File { keys };
+    let data_dir = file.take("dataDir").map(PathBuf::from).ok_or("dataDir is missing")?;
+    let tick: u32 = file.number("tickTime")?.unwrap_or(TICK_MS);
+    let servers = file.servers()?;
+    let member = match (my_id(&data_dir), servers.is_empty()) {
+        (Some(text), _) => {
+            Some(text.trim().parse::<u64>().map_err(|_| format!("myid: {:?} is no number", text.trim()))?)
+        }
+        (None, true) => Some(1),
+        (None, false) => return Err(format!("{} is missing", data_dir.join("myid").display())),
+    };
+    let own = member.and_then(|member| servers.get(&member).cloned());
+    if own.is_none() && !servers.is_empty() {
+        return Err(format!("no server.{} for the id in myid", member.unwrap_or(0)));
+    }
+    let port = file.take("clientPort").or(own.as_ref().and_then(|own| own.client_port.clone()));
+    let address = file.take("clientPortAddress").unwrap_or_else(|| "0.0.0.0".into());
+    let admin: Option<u16> = file.number("admin.serverPort")?;
+    let founders = servers.iter().map(|(id, server)| format!("{id}={}/{}", server.peer, server.client));
+    let connections: Option<usize> = file.number("maxClientCnxns")?;
+    let settings = Settings {
+        member_id: member,
+        data_dir: Some(data_dir.join(DATA)),
+        initial_cluster: (!servers.is_empty()).then(|| founders.collect::<Vec<_>>().join(",")),
+        cluster_name: Some(CLUSTER.into()),
+        peer_listen: own.as_ref().map(|own| own.peer.clone()),
+        client_listen: own.as_ref().map(|own| own.client.clone()),
+        http_listen: admin.map(|port| format!("127.0.0.1:{port}")),
+        zookeeper_listen: port.map(|port| format!("{address}:{port}")),
+        // 0 stands for no limit.
+        zookeeper_connections: connections.map(|count| if count == 0 { usize::MAX } else { count }),
+        session_timeout_min_ms: Some(file.number("minSessionTimeout")?.unwrap_or(2 * tick)),
+        session_timeout_max_ms: Some(file.number("maxSessionTimeout")?.unwrap_or(20 * tick)),
+        super_digest: file.take("superDigest"),
+        ..Settings::default()
+    };
+    // About phases that we do not have.
+    for key in ["initLimit", "syncLimit", "peerType", "4lw.commands.whitelist"] {
+        file.take(key);
+    }
+    Ok((settings, file.keys.into_keys().collect()))
+}
+
+struct File {
+    keys: BTreeMap<String, String>,
+}
+
+#[derive(Clone)]
+struct Server {
+    peer: String,
+    client: String,
+    client_port: Option<String>,
+}
+
+impl File {
+    fn take(&mut self, key: &str) -> Option<String> {
+        self.keys.remove(key)
+    }
+
+    fn number<N: std::str::FromStr>(&mut self, key: &str) -> Result<Option<N>, String> {
+        let Some(text) = self.take(key) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| format!("{key} = {text:?} is not a number that fits"))
+    }
+
+    /// The `server.N` lines of participants; an observer's stays among what is left aside.
+    fn servers(&mut self) -> Result<BTreeMap<u64, Server>, String> {
+        let lines: Vec<(String, String)> = self
+            .keys
+            .iter()
+            .filter(|(key, _)| key.starts_with("server."))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let mut servers = BTreeMap::new();
+        for (key, value) in lines {
+            let bad = || format!("{key} = {value:?} is not HOST:PORT:PORT[:ROLE][;[ADDRESS:]PORT]");
+            let id: u64 = key["server.".len()..].parse().map_err(|_| bad())?;
+            let (members, clients) = match value.split_once(';') {
+                Some((members, clients)) => (members, Some(clients)),
+                None => (value.as_str(), None),
+            };
+            let mut parts = members.rsplit(':').peekable();
+            let role = parts.next_if(|part| part.parse::<u16>().is_err());
+            let (second, first) = (parts.next().ok_or_else(bad)?, parts.next().ok_or_else(bad)?);
+            let mut host: Vec<&str> = parts.collect();
+            host.reverse();
+            let host = host.join(":");
+            if host.is_empty() || [first, second].iter().any(|port| port.parse::<u16>().is_err()) {
+                return Err(bad());
+            }
+            if role == Some("observer") {
+                continue;
+            }
+            self.take(&key);
+            let client_port = clients.and_then(|clients| clients.rsplit(':').next()).map(str::to_owned);
+            let (peer, client) = (format!("{host}:{first}"), format!("{host}:{second}"));
+            servers.insert(id, Server { peer, client, client_port });
+        }
+        Ok(servers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usual_file_becomes_settings() {
+        let text = "# three servers\ntickTime=1000\ndataDir=/data/zk\nclientPort=2181\ninitLimit=5\nsyncLimit=2\n\
+                    maxClientCnxns=0\nautopurge.purgeInterval=1\n\
+                    server.1=a:2888:3888\nserver.2=b:2888:3888:participant;2181\nserver.3=c:2888:3888:observer\n";
+        let (settings, ignored) = parse(text, |_| Some("2\n".into())).expect("parses");
+        assert_eq!(settings.member_id, Some(2));
+        assert_eq!(settings.data_dir, Some("/data/zk/quorate".into()));
+        assert_eq!(settings.initial_cluster.as_deref(), Some("1=a:2888/a:3888,2=b:2888/b:3888"));
+        assert_eq!(settings.peer_listen.as_deref(), Some("b:2888"));
+        assert_eq!(settings.zookeeper_listen.as_deref(), Some("0.0.0.0:2181"));
+        assert_eq!(settings.zookeeper_connections, Some(usize::MAX));
+        assert_eq!(
+            (settings.session_timeout_min_ms, settings.session_timeout_max_ms),
+            (Some(2000), Some(20000))
+        );
+        assert_eq!(ignored, ["autopurge.purgeInterval", "server.3"]);
+        settings.into_config().expect("and is complete");
+    }
+
+    #[test]
+    fn one_server_alone_needs_no_id() {
+        let (settings, ignored) = parse("dataDir=/d\nclientPort=2181\n", |_| None).expect("parses");
+        assert_eq!((settings.member_id, settings.initial_cluster.clone()), (Some(1), None));
+        assert!(ignored.is_empty());
+        settings.into_config().expect("and is complete");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let refused = |text: &str| parse(text, |_| None).expect_err("refused");
+        assert!(refused("clientPort=2181").contains("dataDir"));
+        assert!(refused("dataDir=/d\ntickTime=soon").contains("tickTime"));
+        assert!(refused("dataDir=/d\nserver.1=a:x:y").contains("server.1"));
+        assert!(refused("dataDir=/d\nserver.1=a:1:2").contains("myid"));
+        assert!(refused("dataDir").contains("KEY=VALUE"));
+    }
+}
