@@ -28,10 +28,12 @@ pub enum Break {
     HeartbeatWithoutQuorum,
     /// A member whose disk was lost takes part under its old id.
     WipedIdVotes,
+    /// A member that hears of a leader before it knows the leader's address never asks again.
+    ForgetsNewLeader,
 }
 
 /// All of them, with their names.
-pub const BREAKS: [(Break, &str, bool); 9] = [
+pub const BREAKS: [(Break, &str, bool); 10] = [
     (Break::SkipFsync, "skip_fsync", cfg!(quorate_break = "skip_fsync")),
     (Break::ReplyBeforeCommit, "reply_before_commit", cfg!(quorate_break = "reply_before_commit")),
     (Break::DropReplyTable, "drop_reply_table", cfg!(quorate_break = "drop_reply_table")),
@@ -45,6 +47,7 @@ pub const BREAKS: [(Break, &str, bool); 9] = [
         cfg!(quorate_break = "heartbeat_without_quorum"),
     ),
     (Break::WipedIdVotes, "wiped_id_votes", cfg!(quorate_break = "wiped_id_votes")),
+    (Break::ForgetsNewLeader, "forgets_new_leader", cfg!(quorate_break = "forgets_new_leader")),
 ];
 
 /// Whether the environment chooses.

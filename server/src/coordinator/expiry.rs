@@ -31,26 +31,41 @@ const NODES_A_LOOK: usize = 10_000;
 /// When each session will have been silent for its timeout. Meaningful on the leader only.
 #[derive(Debug, Default)]
 pub struct Deadlines {
-    heard: Mutex<BTreeMap<SessionId, (AttachEpoch, Instant)>>,
+    heard: Mutex<BTreeMap<SessionId, Heard>>,
+}
+
+/// What the leader knows of a session.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    epoch: AttachEpoch,
+    since: Instant,
+    /// Its end was proposed: whatever is heard now comes too late.
+    is_ending: bool,
 }
 
 impl SessionTouches for Deadlines {
-    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]) {
+    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]) -> bool {
         let now = Instant::now();
         let mut heard = self.lock();
+        let mut is_promised = true;
         for (session, epoch) in sessions {
             // Only a session that is already counted: others start with a full timeout anyway.
             if let Some(entry) = heard.get_mut(session)
-                && entry.0 <= *epoch
+                && entry.epoch <= *epoch
             {
-                *entry = (*epoch, now);
+                if entry.is_ending && entry.epoch == *epoch {
+                    is_promised = false;
+                } else {
+                    *entry = Heard { epoch: *epoch, since: now, is_ending: false };
+                }
             }
         }
+        is_promised
     }
 }
 
 impl Deadlines {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, (AttachEpoch, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Heard>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,7 +99,7 @@ impl Coordinator {
                 self.shared.deadlines.lock().clear();
                 nodes.clear();
             }
-            self.expire_sessions();
+            self.expire_sessions(current.term);
             let now = Instant::now();
             if now >= ttl_next {
                 ttl_next = now + TTL_TICK;
@@ -92,12 +107,12 @@ impl Coordinator {
                 if with_containers {
                     container_next = now + CONTAINER_TICK;
                 }
-                self.expire_nodes(&mut nodes, with_containers);
+                self.expire_nodes(current.term, &mut nodes, with_containers);
             }
         }
     }
 
-    fn expire_sessions(&self) {
+    fn expire_sessions(&self, term: u64) {
         let now = Instant::now();
         let sessions: Vec<_> = self.shared.local.with_state(|state| state.sessions().collect());
         let mut due = Vec::new();
@@ -105,13 +120,15 @@ impl Coordinator {
             let mut heard = self.shared.deadlines.lock();
             let mut still = BTreeMap::new();
             for session in sessions {
-                let entry = match heard.get(&session.session) {
-                    Some((epoch, since)) if *epoch >= session.epoch => (*epoch, *since),
-                    _ => (session.epoch, now),
+                let mut entry = match heard.get(&session.session) {
+                    Some(known) if known.epoch >= session.epoch => *known,
+                    _ => Heard { epoch: session.epoch, since: now, is_ending: false },
                 };
                 let timeout = Duration::from_millis(u64::from(session.timeout_ms));
-                if now.duration_since(entry.1) > timeout {
-                    due.push((session.session, entry.0));
+                if now.duration_since(entry.since) > timeout {
+                    // Noted before it is proposed: from here on no heartbeat of it is answered.
+                    entry.is_ending = true;
+                    due.push((session.session, entry.epoch));
                 }
                 still.insert(session.session, entry);
             }
@@ -120,13 +137,13 @@ impl Coordinator {
         for (session, epoch) in due {
             tracing::info!(%session, "session was silent for its timeout; ending it");
             let reason = CloseReason::Expired { epoch };
-            if self.propose_for_house(Operation::CloseSession { session, reason }).is_err() {
+            if self.propose_for_house(term, Operation::CloseSession { session, reason }).is_err() {
                 return; // overloaded: the next tick tries again
             }
         }
     }
 
-    fn expire_nodes(&self, nodes: &mut BTreeMap<String, Seen>, with_containers: bool) {
+    fn expire_nodes(&self, term: u64, nodes: &mut BTreeMap<String, Seen>, with_containers: bool) {
         let now = Instant::now();
         let candidates: Vec<_> = self.shared.local.with_state(|state| state.expirable_nodes().collect());
         let mut still = BTreeMap::new();
@@ -155,7 +172,7 @@ impl Coordinator {
                     mzxid: node.mzxid,
                     pzxid: node.pzxid,
                 };
-                if self.propose_for_house(operation).is_err() {
+                if self.propose_for_house(term, operation).is_err() {
                     removed = NODES_A_LOOK;
                 }
             }

@@ -72,7 +72,12 @@ impl Coordinator {
             let mut touched: Vec<_> = waiting.touched.into_iter().collect();
             touched.sort_unstable();
             match self.shared.replica.touch(touched).await {
-                Ok(()) => {
+                Ok(index) => {
+                    // An end that the leader knew of has ended the attachment once it has applied here.
+                    let mut progress = self.shared.local.progress();
+                    if progress.wait_for(|progress| progress.index >= index).await.is_err() {
+                        return;
+                    }
                     for (session, epoch, sequence) in waiting.to_answer {
                         self.shared.local.answer_heartbeat(session, epoch, sequence);
                     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::acl::Identity;
+use quorate_core::breaks::{Break, is_broken};
 use quorate_core::command::{Command, Operation, Origin, RequestId};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{AttachEpoch, SessionId, WriteNumber};
@@ -74,10 +75,14 @@ impl Coordinator {
         }
     }
 
-    /// Housekeeping: proposed and forgotten, because it names what it judged.
-    pub(super) fn propose_for_house(&self, operation: Operation) -> Result<(), Error> {
+    /// Housekeeping: proposed and forgotten, because it names what it judged. What was judged as the
+    /// leader of a term is never proposed in another: that leader may have heard of more.
+    pub(super) fn propose_for_house(&self, term: u64, operation: Operation) -> Result<(), Error> {
         let command = Command { origin: Origin::House, identities: Vec::new(), operation };
-        self.shared.replica.try_propose(encode(&command))
+        if is_broken(Break::ExpireByLocalClock) {
+            return self.shared.replica.try_propose(encode(&command));
+        }
+        self.shared.replica.try_propose_as_leader(term, encode(&command))
     }
 
     /// A call whose answer nobody awaits.

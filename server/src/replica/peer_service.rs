@@ -96,13 +96,15 @@ impl PeerService {
             }
             PeerRequest::Touch(sessions) => {
                 self.check_leading()?;
-                inner.touches.touch(&sessions);
+                let is_promised = inner.touches.touch(&sessions);
                 if is_broken(Break::HeartbeatWithoutQuorum) {
-                    return Ok(PeerResponse::Done);
+                    return Ok(PeerResponse::ReadIndex(0));
+                }
+                if !is_promised {
+                    return Err(refused(super::ENDING));
                 }
                 // The touch counts only if we still lead *after* it: one more quorum round.
-                inner.barrier.index().await.map_err(refused)?;
-                Ok(PeerResponse::Done)
+                inner.barrier.index().await.map(PeerResponse::ReadIndex).map_err(refused)
             }
             PeerRequest::Status => Ok(PeerResponse::Status(Box::new(inner.own_status()))),
             PeerRequest::Digest { mark, recompute } => {

@@ -20,6 +20,7 @@ use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use quorate_core::batch::BatchBuilder;
+use quorate_core::breaks::{Break, is_broken};
 use quorate_core::command::Stamp;
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::MemberId;
@@ -34,6 +35,8 @@ use crate::metrics::Metrics;
 
 /// Groups that may wait; beyond this sessions wait and calls are refused.
 const QUEUE_GROUPS: usize = 8192;
+/// Judged commands that may wait; beyond this they are judged again later.
+const QUEUE_JUDGED: usize = 8192;
 /// Groups taken from the queue at once.
 const TAKE_GROUPS: usize = 1024;
 /// An entry is closed when it holds this many bytes.
@@ -52,6 +55,13 @@ pub type Group = Vec<Bytes>;
 #[derive(Clone, Debug)]
 pub struct ProposalQueue {
     sender: mpsc::Sender<Group>,
+    judged: mpsc::Sender<Judged>,
+}
+
+/// A command that a leader judged by what it alone knows, and the term in which it did.
+pub struct Judged {
+    term: u64,
+    command: Bytes,
 }
 
 impl ProposalQueue {
@@ -69,6 +79,20 @@ impl ProposalQueue {
             mpsc::error::TrySendError::Full(_) => Error::new(
                 ErrorKind::Overloaded,
                 format!("proposal queue: {QUEUE_GROUPS} groups wait; retry with backoff"),
+            ),
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })
+    }
+
+    /// Queues a command judged as the leader of `term` if there is room now.
+    ///
+    /// # Errors
+    /// `Overloaded`: nothing happened, judge again later.
+    pub fn try_push_as_leader(&self, term: u64, command: Bytes) -> Result<(), Error> {
+        self.judged.try_send(Judged { term, command }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::new(
+                ErrorKind::Overloaded,
+                format!("proposal queue: {QUEUE_JUDGED} judged commands wait"),
             ),
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })
@@ -95,12 +119,14 @@ pub struct Proposer {
     pub(super) lost: watch::Sender<u64>,
     pub(super) refusing: watch::Receiver<bool>,
     pub(super) queue: mpsc::Receiver<Group>,
+    pub(super) judged: mpsc::Receiver<Judged>,
 }
 
-/// Makes the queue; its receiving end goes to the [`Proposer`].
-pub fn proposal_queue() -> (ProposalQueue, mpsc::Receiver<Group>) {
+/// Makes the queue; its receiving ends go to the [`Proposer`].
+pub fn proposal_queue() -> (ProposalQueue, mpsc::Receiver<Group>, mpsc::Receiver<Judged>) {
     let (sender, receiver) = mpsc::channel(QUEUE_GROUPS);
-    (ProposalQueue { sender }, receiver)
+    let (judged, judged_receiver) = mpsc::channel(QUEUE_JUDGED);
+    (ProposalQueue { sender, judged }, receiver, judged_receiver)
 }
 
 /// Why leading or forwarding ended.
@@ -119,9 +145,10 @@ impl Proposer {
         loop {
             let leadership = *self.leadership.borrow_and_update();
             let turn = match leadership.leader {
-                Some(MemberId(leader)) if leader == self.envelope.from => self.lead().await,
+                Some(MemberId(leader)) if leader == self.envelope.from => self.lead(leadership).await,
                 Some(MemberId(leader)) => match self.address_of(leader) {
                     Some(address) => self.forward(leader, &address).await,
+                    None if is_broken(Break::ForgetsNewLeader) => self.wait_for_change().await,
                     None => self.wait_for_address(leader).await,
                 },
                 None => self.wait_for_change().await,
@@ -159,7 +186,7 @@ impl Proposer {
         membership.membership().get_node(&member).cloned()
     }
 
-    async fn lead(&mut self) -> Turn {
+    async fn lead(&mut self, leadership: Leadership) -> Turn {
         let mut under_way: FuturesOrdered<UnderWay> = FuturesOrdered::new();
         let mut taken: Vec<Group> = Vec::new();
         loop {
@@ -171,7 +198,7 @@ impl Proposer {
                 }
                 Some((payload, result)) = under_way.next(), if !under_way.is_empty() => {
                     if is_refused(&result) {
-                        match self.propose_again(payload, &mut under_way).await {
+                        match self.propose_again(leadership, payload, &mut under_way).await {
                             Some(again) => under_way = again,
                             None => {
                                 self.note_lost();
@@ -184,6 +211,17 @@ impl Proposer {
                 }
                 // A full disk: what waits stays in the queue, and a full queue answers "overloaded".
                 Ok(()) = self.refusing.changed() => {}
+                Some(judged) = self.judged.recv(),
+                    if under_way.len() < ENTRIES_UNDER_WAY && !*self.refusing.borrow() => {
+                    if judged.term == leadership.term {
+                        for payload in self.gather(std::iter::once(judged.command)) {
+                            match self.propose(payload).await {
+                                Some(waiting) => under_way.push_back(waiting),
+                                None => return Turn::Stopped,
+                            }
+                        }
+                    }
+                }
                 count = self.queue.recv_many(&mut taken, TAKE_GROUPS),
                     if under_way.len() < ENTRIES_UNDER_WAY && !*self.refusing.borrow() => {
                     if count == 0 {
@@ -234,6 +272,7 @@ impl Proposer {
     /// it accepts them or no longer leads (`None`).
     async fn propose_again(
         &mut self,
+        leadership: Leadership,
         first: Payload,
         under_way: &mut FuturesOrdered<UnderWay>,
     ) -> Option<FuturesOrdered<UnderWay>> {
@@ -244,7 +283,7 @@ impl Proposer {
             }
         }
         sleep(RETRY).await;
-        if self.leadership.borrow().leader != Some(MemberId(self.envelope.from)) {
+        if *self.leadership.borrow() != leadership {
             return None;
         }
         let mut again = FuturesOrdered::new();
