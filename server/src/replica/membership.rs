@@ -163,6 +163,14 @@ impl Inner {
                 self.remove(member, voters.contains(&member)).await
             }
             MembershipChange::Replace { lost, member, address } => {
+                // One that was cut short, by a leader change say, goes on where it stood.
+                let is_begun = known.get(&member) == Some(&address) && !known.contains_key(&lost);
+                if is_begun && voters.contains(&member) {
+                    return Ok(());
+                }
+                if is_begun {
+                    return self.promote(member).await;
+                }
                 self.check_new(member, &known)?;
                 if lost == self.member.0 {
                     return Err(bad(format!("member {lost} leads, so its disk is not lost")));
