@@ -21,7 +21,7 @@ use super::network::Network;
 use super::trace::Trace;
 use super::verdicts::{Diary, Verdicts};
 use super::watcher::Watcher;
-use super::workload::{Slot, prepare};
+use super::workload::{Slot, prepare, probe};
 use crate::checkers::{
     Checker, Verdict, fencing, judge, linearizable, sequence, set, watch as watch_checker,
 };
@@ -234,6 +234,9 @@ async fn tell(chaos: &mut Chaos, traffic: &mut Traffic, shared: &Shared, faults_
             }
         }
     }
+    if !each_member_serves(chaos, verdicts).await {
+        return;
+    }
     let mut working = JoinSet::new();
     for slot in traffic.slots.drain(..) {
         working.spawn(slot.run());
@@ -272,6 +275,9 @@ async fn tell(chaos: &mut Chaos, traffic: &mut Traffic, shared: &Shared, faults_
         }
         chaos.run(Duration::from_millis(100), false).await;
     }
+    if !each_member_serves(chaos, verdicts).await {
+        return;
+    }
     for host in &chaos.hosts {
         if !host.digest_is_true() {
             verdicts.violated(
@@ -280,6 +286,32 @@ async fn tell(chaos: &mut Chaos, traffic: &mut Traffic, shared: &Shared, faults_
             );
         }
     }
+}
+
+/// Whether a write goes through every single member: clients would go round one that is stuck.
+async fn each_member_serves(chaos: &mut Chaos, verdicts: &Verdicts) -> bool {
+    let deadline = Instant::now() + HEALED;
+    for index in 0..chaos.hosts.len() {
+        if chaos.hosts[index].is_lost() {
+            continue;
+        }
+        let node = chaos.hosts[index].node;
+        let coordinator = loop {
+            match chaos.hosts[index].with_rooms(|rooms| rooms.coordinator.clone()) {
+                Some(coordinator) => break coordinator,
+                None if Instant::now() >= deadline => {
+                    verdicts.violated("healing", format_args!("member {node} does not open"));
+                    return false;
+                }
+                None => chaos.run(Duration::from_millis(100), false).await,
+            }
+        };
+        if !within(chaos, probe(coordinator)).await {
+            verdicts.violated("healing", format_args!("no write goes through member {node}"));
+            return false;
+        }
+    }
+    true
 }
 
 /// Runs something to its end, while the cluster goes on, for as long as healing may take.

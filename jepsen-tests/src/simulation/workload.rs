@@ -16,6 +16,7 @@ use quorate_core::id::Zxid;
 use quorate_core::reply::{ReadReply, ReadResult, WriteReply, WriteResult};
 use quorate_core::request::{Consistency, ReadRequest};
 use quorate_core::znode::CreateMode;
+use quorate_server::coordinator::Coordinator;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -30,6 +31,8 @@ pub const REGISTERS: u32 = 4;
 const WATCHED_NODES: u32 = 3;
 const LOCK: &str = "/lock";
 const RESOURCE: &str = "/resource";
+/// Written through each member in turn, to see that each serves.
+const PROBE: &str = "/probe";
 const SEQUENCE: &str = "/sequence";
 const SET: &str = "/set";
 const EPHEMERALS: &str = "/ephemerals";
@@ -108,6 +111,7 @@ pub async fn prepare(asker: &Asker) {
         (SET.into(), ""),
         (LOCK.into(), ""),
         (RESOURCE.into(), "0"),
+        (PROBE.into(), ""),
         (EPHEMERALS.into(), ""),
         (WATCHED.into(), ""),
     ];
@@ -118,6 +122,13 @@ pub async fn prepare(asker: &Asker) {
         while asker.write(Command::Create(create(path.clone(), data, CreateMode::Persistent))).await.is_err()
         {
         }
+    }
+}
+
+/// Writes through one member, as a call without a session, until that succeeds.
+pub async fn probe(coordinator: Coordinator) {
+    while coordinator.write(Vec::new(), set(PROBE, "", -1), None).await.is_err() {
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
