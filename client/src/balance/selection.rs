@@ -61,6 +61,9 @@ impl fmt::Debug for Candidate {
     }
 }
 
+/// An instance that the registry names, its target, and the part of its weight (0 to 1) that it has now.
+pub(super) type Known = (Arc<Entry>, Arc<Target>, f64);
+
 /// Who may be picked now.
 pub struct Selection {
     policy: Policy,
@@ -88,7 +91,7 @@ impl Selection {
     pub(super) fn new(
         service: &Service,
         policy: Policy,
-        known: Vec<(Arc<Entry>, Arc<Target>, f64)>,
+        known: Vec<Known>,
         locale: &Locale,
         picker: Option<&Arc<dyn Picker>>,
     ) -> Selection {
@@ -214,16 +217,12 @@ impl KeyedPlacement {
 }
 
 /// The available ones of the nearest groups, as many groups as are needed.
-fn nearest(
-    known: Vec<(Arc<Entry>, Arc<Target>, f64)>,
-    policy: &Policy,
-    locale: &Locale,
-) -> Vec<(Arc<Entry>, Arc<Target>, f64)> {
+fn nearest(known: Vec<Known>, policy: &Policy, locale: &Locale) -> Vec<Known> {
     let rank_in = |order: &[String], own: &str, name: &str| match name == own || name.is_empty() {
         true => 0,
         false => 1 + order.iter().position(|known| known == name).unwrap_or(order.len()),
     };
-    let mut groups: BTreeMap<(usize, u32, usize), Vec<(Arc<Entry>, Arc<Target>, f64)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(usize, u32, usize), Vec<Known>> = BTreeMap::new();
     for found in known {
         let instance = &found.0.instance;
         let zone = match policy.is_zone_aware && !locale.zone.is_empty() {

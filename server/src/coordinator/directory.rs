@@ -139,11 +139,9 @@ impl Coordinator {
         self.shared.local.with_state(|state| {
             let may_read = |entry: &&Arc<Entry>| {
                 let path = name.instance_path(&entry.instance.id);
-                match state.read(&ReadRequest::Exists { path, watch: None }, &caller) {
-                    Ok(_) => true,
-                    // Gone meanwhile: who may have read it is not known any more; the next version tells.
-                    Err(_) => false,
-                }
+                // One that is gone meanwhile is left out too: who may have read it is not known any
+                // more, and the next version tells that it is gone.
+                state.read(&ReadRequest::Exists { path, watch: None }, &caller).is_ok()
             };
             entries.into_iter().filter(may_read).collect()
         })

@@ -32,7 +32,7 @@ pub struct ServiceArguments {
 
 #[derive(Debug, Subcommand)]
 enum ServiceCommand {
-    Register(register::RegisterArguments),
+    Register(Box<register::RegisterArguments>),
     /// List the services.
     List {
         /// Of this namespace only.
@@ -190,7 +190,7 @@ pub fn paint_status(status: &str) -> fn(&Style, &str) -> String {
 
 pub async fn run(arguments: ServiceArguments, context: &mut Context) -> Outcome {
     match arguments.command {
-        ServiceCommand::Register(arguments) => register::run(arguments, context).await,
+        ServiceCommand::Register(arguments) => register::run(*arguments, context).await,
         ServiceCommand::List { namespace } => list(context, namespace).await,
         ServiceCommand::Show { service, usable, zone, meta } => {
             let filter = v1::InstanceFilter {
