@@ -83,7 +83,7 @@ async fn open(door: Door, frames: Frames, mut writer: OwnedWriteHalf, address: S
     let is_new = hello.session == 0;
     let password: [u8; 16] = hello.password[..].try_into().unwrap_or_default();
     let connect = Connect {
-        resume: (!is_new).then(|| (SessionId(hello.session as u64), password)),
+        resume: (!is_new).then_some((SessionId(hello.session as u64), password)),
         timeout_ms: u32::try_from(hello.timeout_ms).unwrap_or(0),
         last_zxid_seen: Zxid(hello.last_zxid_seen.max(0).unsigned_abs()),
         // This protocol repeats nothing: what an earlier connection was not told stays untold.
