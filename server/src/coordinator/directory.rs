@@ -170,11 +170,15 @@ impl Coordinator {
                     signal.ready().await;
                     drop(self.directory());
                 }
-                None if self.has_registry() => drop(self.directory()),
-                None => tokio::select! {
-                    () = self.shared.directory.wanted.notified() => {}
-                    () = sleep(LOOK) => {}
-                },
+                None => {
+                    if self.has_registry() && self.directory().following.is_some() {
+                        continue;
+                    }
+                    tokio::select! {
+                        () = self.shared.directory.wanted.notified() => {}
+                        () = sleep(LOOK) => {}
+                    }
+                }
             }
         }
     }
