@@ -128,8 +128,10 @@ pub fn open(
     index_seed: u64,
 ) -> Result<Opened, StorageError> {
     let directory = config.data_dir.join("log");
-    // A founding that was interrupted may have begun its log already.
-    let begin = if is_new && disk.files.list(&directory).is_err() { Begin::New } else { Begin::Existing };
+    // A founding that was interrupted may have begun its log already, and promised something in it; an
+    // empty directory is all that a crash leaves before the first segment is durable.
+    let has_begun = disk.files.list(&directory).is_ok_and(|names| !names.is_empty());
+    let begin = if is_new && !has_begun { Begin::New } else { Begin::Existing };
     let mut options = LogOptions::new(directory);
     options.files = disk.files.clone();
     options.writer = disk.writer;
