@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # kazoo's own test suite against Quorate's ZooKeeper door: three members a cluster, started and
 # stopped by the tests themselves. Arguments go to pytest: `clients/kazoo/run.sh -k TestClient`.
-# Without any: everything but the eventlet and gevent handlers, about four minutes.
+# Without any: everything but the eventlet and gevent handlers, about four minutes. QUORATED names a
+# program to test instead of a release build made here.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cd "$root"
-target=${CARGO_TARGET_DIR:-target}
-cargo build --locked --release -p quorate-server
-QUORATED=$(realpath "$target/release/quorated")
+if [[ -z "${QUORATED:-}" ]]; then
+  cargo build --locked --release -p quorate-server
+  QUORATED=${CARGO_TARGET_DIR:-target}/release/quorated
+fi
+QUORATED=$(realpath "$QUORATED")
 export QUORATED
 
 work=$(mktemp -d)
