@@ -390,9 +390,10 @@ impl LocalState {
             let exists = ReadRequest::Exists { path: path.clone(), watch: None };
             let stat = match inner.state.read(&exists, &caller) {
                 Ok(ReadResult::Exists(stat)) => Ok(Some(stat)),
-                Err(error) if error.kind == ErrorKind::NoNode => Ok(None),
                 // Who may not read hears of nothing, now or later.
-                Ok(_) | Err(_) => Err(()),
+                Err(error) if error.kind == ErrorKind::NoAuth => Err(()),
+                // A path that cannot be is a node that is not there.
+                Ok(_) | Err(_) => Ok(None),
             };
             let missed =
                 stat.ok().and_then(|stat| rearm(*kind, stat.as_ref(), since).map(|kind| (kind, stat)));

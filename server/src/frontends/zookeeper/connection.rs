@@ -54,8 +54,9 @@ struct Note {
     shape: Shape,
     /// The connection ends behind this answer.
     is_last: bool,
-    /// Of an authentication: no transaction is told, and a failure ends the connection.
-    is_auth: bool,
+    /// Told as the last transaction instead of the one that was: of an authentication 0, of an
+    /// operation that is none −1.
+    zxid: Option<i64>,
     /// One of several answers that the coordinator gives to one request: not told.
     is_silent: bool,
 }
@@ -237,29 +238,30 @@ impl ReadingHalf {
             Asked::Write(operation) => {
                 self.submitted = self.submitted.next();
                 let is_last = matches!(operation, Operation::CloseSession { .. });
-                self.note(Note { xid, shape, is_last, is_auth: false, is_silent: false });
+                self.note(Note { xid, shape, is_last, zxid: None, is_silent: false });
                 let acknowledged = WriteNumber(self.submitted.0 - 1);
                 self.send(Incoming::Write { number: Some(self.submitted), acknowledged, operation }).await
             }
             Asked::Read(request) => {
-                self.note(Note { xid, shape, is_last: false, is_auth: false, is_silent: false });
+                self.note(Note { xid, shape, is_last: false, zxid: None, is_silent: false });
                 self.send(Incoming::Read { xid: 0, request, consistency: Consistency::Session }).await
             }
             Asked::Rearm { since, watches } => {
-                self.note(Note { xid, shape, is_last: false, is_auth: false, is_silent: false });
+                self.note(Note { xid, shape, is_last: false, zxid: None, is_silent: false });
                 self.send(Incoming::Rearm { xid: 0, since, watches }).await
             }
             Asked::Ping => self.send(Incoming::Heartbeat { sequence: 0 }).await,
             Asked::Auth { scheme, credential } => self.authenticate(xid, &scheme, &credential).await,
             Asked::Refused(error, is_last) => {
-                self.note(Note { xid, shape, is_last, is_auth: false, is_silent: false });
+                let zxid = is_last.then_some(-1);
+                self.note(Note { xid, shape, is_last, zxid, is_silent: false });
                 self.send(Incoming::Refused { xid: 0, error }).await
             }
         }
     }
 
     async fn authenticate(&mut self, xid: i32, scheme: &str, credential: &[u8]) -> bool {
-        let note = |is_last, is_silent| Note { xid, shape: Shape::Empty, is_last, is_auth: true, is_silent };
+        let note = |is_last, is_silent| Note { xid, shape: Shape::Empty, is_last, zxid: Some(0), is_silent };
         let proved = match scheme {
             // The address was proved by the connection itself.
             "ip" => Ok(self.identities.clone()),
@@ -349,7 +351,7 @@ impl WritingHalf {
                 if note.is_silent {
                     return true;
                 }
-                let zxid = if note.is_auth { 0 } else { self.told(reply.zxid) };
+                let zxid = note.zxid.map_or_else(|| self.told(reply.zxid), i64::cast_unsigned);
                 put_read(out, (note.xid, zxid), &note.shape, &reply.result);
                 !note.is_last
             }

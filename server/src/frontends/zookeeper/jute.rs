@@ -51,23 +51,25 @@ impl Reader {
         }
     }
 
-    /// A string; a null one is empty.
-    pub fn string(&mut self) -> Result<String, Malformed> {
-        let bytes = self.buffer()?.unwrap_or_default();
-        String::from_utf8(bytes.into()).map_err(|_| Malformed)
+    /// A string that may be null. What is no UTF-8 becomes U+FFFD, as it does in Java: no path has it.
+    pub fn nullable_string(&mut self) -> Result<Option<String>, Malformed> {
+        let bytes = self.buffer()?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// A vector whose elements take at least `element_bytes` each; a null one is empty.
+    /// A string; a null one is malformed.
+    pub fn string(&mut self) -> Result<String, Malformed> {
+        self.nullable_string()?.ok_or(Malformed)
+    }
+
+    /// A vector whose elements take at least `element_bytes` each; one of a negative count is empty.
     pub fn vector<T>(
         &mut self,
         element_bytes: usize,
         mut element: impl FnMut(&mut Reader) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {
         let count = self.int()?;
-        if count == -1 {
-            return Ok(Vec::new());
-        }
-        let count = usize::try_from(count).map_err(|_| Malformed)?;
+        let count = usize::try_from(count).unwrap_or(0);
         if count > self.rest.len() / element_bytes.max(1) {
             return Err(Malformed);
         }
@@ -124,9 +126,11 @@ mod tests {
             let mut frame = length.to_be_bytes().to_vec();
             frame.extend(b"abcd");
             assert_eq!(Reader::new(frame.clone().into()).buffer(), Err(Malformed), "{length}");
-            assert_eq!(Reader::new(frame.into()).vector(4, Reader::int), Err(Malformed), "{length}");
+            let elements = if length < 0 { Ok(Vec::new()) } else { Err(Malformed) };
+            assert_eq!(Reader::new(frame.into()).vector(4, Reader::int), elements, "{length}");
         }
         assert_eq!(Reader::new(Bytes::from_static(b"abc")).int(), Err(Malformed));
-        assert_eq!(Reader::new(Bytes::from_static(&[0, 0, 0, 1, 0xff])).string(), Err(Malformed));
+        assert_eq!(Reader::new(Bytes::from_static(&[0, 0, 0, 1, 0xff])).string(), Ok("\u{fffd}".into()));
+        assert_eq!(Reader::new(Bytes::from_static(&[0xff; 4])).string(), Err(Malformed));
     }
 }

@@ -15,6 +15,9 @@ use super::records::{opcode, read_acl};
 /// The one name that a connection's watches have here: ZooKeeper's events name only paths.
 const WATCH: WatchId = WatchId(0);
 
+/// What flags become that name no mode: a TTL that cannot be.
+const NO_MODE: CreateMode = CreateMode::Ttl { ttl_ms: i64::MIN };
+
 /// What the answer to a request looks like when it succeeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -83,7 +86,11 @@ pub fn read(code: i32, reader: &mut Reader, session: SessionId) -> (Asked, Shape
         Ok(asked) => asked,
         Err(Malformed) => {
             let error = Error::new(ErrorKind::MarshallingError, format!("operation {code}: malformed"));
-            (Asked::Refused(error, false), Shape::Empty)
+            // Of all that is malformed, ZooKeeper counts only a multi as a transaction.
+            match code {
+                opcode::MULTI => (Asked::Write(Operation::Refused(error)), Shape::Empty),
+                _ => (Asked::Refused(error, false), Shape::Empty),
+            }
         }
     }
 }
@@ -94,21 +101,22 @@ fn understand(code: i32, reader: &mut Reader, session: SessionId) -> Result<(Ask
     match code {
         opcode::CREATE | opcode::CREATE2 | opcode::CREATE_CONTAINER | opcode::CREATE_TTL => {
             let shape = if code == opcode::CREATE { Shape::Path } else { Shape::PathAndStat };
-            match read_create(code, reader)? {
-                Ok(create) => write(Operation::Create(create), shape),
-                Err(error) => write(Operation::Refused(error), shape),
-            }
+            let operation = read_create(code, reader)?.map_or_else(no_path, Operation::Create);
+            write(operation, shape)
         }
         opcode::DELETE => {
-            let (path, version) = (reader.string()?, reader.int()?);
-            write(Operation::Delete { path, version }, Shape::Empty)
+            let (path, version) = (reader.nullable_string()?, reader.int()?);
+            write(path.map_or_else(no_path, |path| Operation::Delete { path, version }), Shape::Empty)
         }
         opcode::SET_DATA => {
-            let (path, data, version) = (reader.string()?, reader.buffer()?, reader.int()?);
+            // Here a null path is a bad one.
+            let path = reader.nullable_string()?.unwrap_or_default();
+            let (data, version) = (reader.buffer()?, reader.int()?);
             write(Operation::SetData { path, data, version }, Shape::Stat)
         }
         opcode::SET_ACL => {
-            let (path, acl, version) = (reader.string()?, read_acl(reader)?, reader.int()?);
+            let path = reader.nullable_string()?.unwrap_or_default();
+            let (acl, version) = (read_acl(reader)?, reader.int()?);
             write(Operation::SetAcl { path, acl, version }, Shape::Stat)
         }
         opcode::MULTI => read_multi(reader),
@@ -144,8 +152,9 @@ fn understand(code: i32, reader: &mut Reader, session: SessionId) -> Result<(Ask
             read(request, Shape::Zero)
         }
         opcode::CHECK_WATCHES | opcode::REMOVE_WATCHES => {
-            let (path, kind) = (reader.string()?, reader.int()?);
-            let kind = match kind {
+            // Nobody watches a null path.
+            let path = reader.nullable_string()?.unwrap_or_default();
+            let kind = match reader.int()? {
                 1 => Some(WatchKind::Child),
                 2 => Some(WatchKind::Data),
                 3 => None,
@@ -188,6 +197,11 @@ fn understand(code: i32, reader: &mut Reader, session: SessionId) -> Result<(Ask
     }
 }
 
+/// A write without a path: refused, but counted as a transaction.
+fn no_path() -> Operation {
+    Operation::Refused(Error::new(ErrorKind::MarshallingError, "path: null"))
+}
+
 fn read_watched(reader: &mut Reader) -> Result<(String, Option<WatchId>), Malformed> {
     Ok((reader.string()?, reader.boolean()?.then_some(WATCH)))
 }
@@ -197,9 +211,11 @@ fn read_list(reader: &mut Reader) -> Result<ReadRequest, Malformed> {
     Ok(ReadRequest::List { path, after: None, limit: 0, with_stat: false, with_data: false, watch })
 }
 
-/// A create of any kind; the inner error is the flags'.
-fn read_create(code: i32, reader: &mut Reader) -> Result<Result<Create, Error>, Malformed> {
-    let path = reader.string()?;
+/// A create of any kind. Flags that are none become [`NO_MODE`]: the core refuses that as bad
+/// arguments before it looks at anything else, as ZooKeeper refuses the flags.
+/// `None` for a null path.
+fn read_create(code: i32, reader: &mut Reader) -> Result<Option<Create>, Malformed> {
+    let path = reader.nullable_string()?;
     let data = reader.buffer()?;
     let acl = read_acl(reader)?;
     let flags = reader.int()?;
@@ -212,12 +228,9 @@ fn read_create(code: i32, reader: &mut Reader) -> Result<Result<Create, Error>, 
         (4, None) => CreateMode::Container,
         (5, Some(ttl_ms)) => CreateMode::Ttl { ttl_ms },
         (6, Some(ttl_ms)) => CreateMode::TtlSequential { ttl_ms },
-        _ => {
-            let detail = format!("create flags {flags} do not go with operation {code}");
-            return Ok(Err(Error::new(ErrorKind::BadArguments, detail)));
-        }
+        _ => NO_MODE,
     };
-    Ok(Ok(Create { path, data, acl, mode }))
+    Ok(path.map(|path| Create { path, data, acl, mode }))
 }
 
 /// The header before each operation of a multi: its code, or `None` behind the last.
@@ -227,40 +240,34 @@ fn read_multi_header(reader: &mut Reader) -> Result<Option<i32>, Malformed> {
 }
 
 fn read_multi(reader: &mut Reader) -> Result<(Asked, Shape), Malformed> {
-    let (mut operations, mut codes, mut refusal) = (Vec::new(), Vec::new(), None);
+    let (mut operations, mut codes) = (Vec::new(), Vec::new());
     while let Some(code) = read_multi_header(reader)? {
         let operation = match code {
             opcode::CREATE | opcode::CREATE2 | opcode::CREATE_CONTAINER | opcode::CREATE_TTL => {
-                match read_create(code, reader)? {
-                    Ok(create) => Some(MultiOperation::Create(create)),
-                    Err(error) => {
-                        refusal = refusal.or(Some(error.at_operation(codes.len() as u32)));
-                        None
-                    }
+                let create = read_create(code, reader)?.ok_or(Malformed)?;
+                if create.mode == NO_MODE && code != opcode::CREATE_TTL {
+                    return Err(Malformed);
                 }
+                MultiOperation::Create(create)
             }
             opcode::DELETE => {
                 let (path, version) = (reader.string()?, reader.int()?);
-                Some(MultiOperation::Delete { path, version })
+                MultiOperation::Delete { path, version }
             }
             opcode::SET_DATA => {
                 let (path, data, version) = (reader.string()?, reader.buffer()?, reader.int()?);
-                Some(MultiOperation::SetData { path, data, version })
+                MultiOperation::SetData { path, data, version }
             }
             opcode::CHECK => {
                 let (path, version) = (reader.string()?, reader.int()?);
-                Some(MultiOperation::Check { path, version })
+                MultiOperation::Check { path, version }
             }
             _ => return Err(Malformed),
         };
         codes.push(code);
-        operations.extend(operation);
+        operations.push(operation);
     }
-    let operation = match refusal {
-        Some(error) => Operation::Refused(error),
-        None => Operation::Multi(operations),
-    };
-    Ok((Asked::Write(operation), Shape::Multi(codes)))
+    Ok((Asked::Write(Operation::Multi(operations)), Shape::Multi(codes)))
 }
 
 fn read_multi_read(reader: &mut Reader) -> Result<(Asked, Shape), Malformed> {
