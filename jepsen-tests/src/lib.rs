@@ -6,12 +6,14 @@
 //! - [`checkers`]: judge a history, one property a file;
 //! - [`run`]: all of it together; [`report`]: a run as a page;
 //! - [`scenarios`]: what must show on real processes, one story a file;
+//! - [`differential`]: the same requests to a real ZooKeeper and to Quorate, and what differs;
 //! - [`simulation`]: the server's rooms in one thread, on simulated time, from one seed.
 //!
 //! But for the simulation, the server is used only from outside, as its users see it.
 
 pub mod checkers;
 pub mod cluster;
+pub mod differential;
 pub mod history;
 pub mod nemesis;
 pub mod report;

@@ -9,7 +9,7 @@ use jepsen_tests::checkers::{Finding, Verdict, judge};
 use jepsen_tests::history::History;
 use jepsen_tests::run::{self, Outcome, Plan, RunError};
 use jepsen_tests::scenarios::{self, Failure, Measured};
-use jepsen_tests::{nemesis, run_local, simulation, workloads};
+use jepsen_tests::{differential, nemesis, run_local, simulation, workloads};
 
 /// Proof under faults: real members, real kills, and checkers that judge what clients saw.
 #[derive(Parser)]
@@ -106,6 +106,8 @@ enum Command {
         #[arg(long)]
         program: Option<PathBuf>,
     },
+    /// The same random requests to a real ZooKeeper and to Quorate: what differs?
+    Differential(differential::Plan),
     /// Run a scenario with its own story; the tests run short forms of the same.
     Scenario {
         /// Which.
@@ -163,6 +165,7 @@ fn main() -> ExitCode {
         Command::Breaks { seeds, jobs, time, program } => {
             return simulation::breaks::show(&seeds, jobs, time, program);
         }
+        Command::Differential(plan) => return differential::main(&plan),
         Command::Scenario { name, times, seed } => return scenario(name, times, seed),
     };
     match result {

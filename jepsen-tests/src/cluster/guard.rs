@@ -27,14 +27,14 @@ exit 0
 
 /// See the file's comment.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     shell: Child,
     pipe: Option<ChildStdin>,
 }
 
 impl Guard {
     /// Starts a guard; `folder` is removed at the end, if given.
-    pub(super) fn start(folder: Option<&Path>) -> Result<Guard, ClusterError> {
+    pub(crate) fn start(folder: Option<&Path>) -> Result<Guard, ClusterError> {
         let folder = folder.map(Path::as_os_str).unwrap_or_default();
         let mut shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "quorate-guard"])
@@ -50,12 +50,12 @@ impl Guard {
     }
 
     /// This process must not outlive the harness.
-    pub(super) fn add(&mut self, pid: u32) -> Result<(), ClusterError> {
+    pub(crate) fn add(&mut self, pid: u32) -> Result<(), ClusterError> {
         self.tell("add", pid)
     }
 
     /// This process has been waited for: its number may soon be somebody else's.
-    pub(super) fn forget(&mut self, pid: u32) -> Result<(), ClusterError> {
+    pub(crate) fn forget(&mut self, pid: u32) -> Result<(), ClusterError> {
         self.tell("forget", pid)
     }
 

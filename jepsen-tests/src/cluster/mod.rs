@@ -25,7 +25,7 @@ pub use binaries::Binaries;
 pub use member::Member;
 pub use ports::PortBlock;
 
-use guard::Guard;
+pub(crate) use guard::Guard;
 
 /// Names a folder where data and logs of clusters are kept that would else be temporary.
 const KEEP: &str = "QUORATE_JEPSEN_KEEP";
