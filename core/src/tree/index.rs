@@ -37,9 +37,31 @@ impl NameIndex {
         NameIndex { heads, split: 0, mask: MASK_FIRST, count: 0, seed }
     }
 
+    /// An empty table that takes `count` nodes without growing.
+    pub fn with_room(seed: u64, count: u32) -> NameIndex {
+        let buckets = count.max(MASK_FIRST + 1);
+        let first = 1 << buckets.ilog2();
+        let heads = vec![vec![NO_SLOT; BLOCK].into_boxed_slice(); (buckets as usize).div_ceil(BLOCK)];
+        NameIndex { heads, split: buckets - first, mask: first - 1, count: 0, seed }
+    }
+
     /// The child of `parent` with this name.
     pub fn find(&self, slab: &Slab, parent: Slot, name: &[u8]) -> Option<Slot> {
-        let hash = self.hash(parent, name);
+        self.find_hashed(slab, self.hash(parent, name), parent, name)
+    }
+
+    /// Adds a node unless one of that name is there; its parent and name are set.
+    pub fn insert_if_new(&mut self, slab: &mut Slab, slot: Slot) -> bool {
+        let node = &slab[slot];
+        let hash = self.hash(node.parent, node.name_bytes());
+        let is_new = self.find_hashed(slab, hash, node.parent, node.name_bytes()).is_none();
+        if is_new {
+            self.insert_hashed(slab, hash, slot);
+        }
+        is_new
+    }
+
+    fn find_hashed(&self, slab: &Slab, hash: u64, parent: Slot, name: &[u8]) -> Option<Slot> {
         let tag = (hash >> 56) as u8;
         let mut slot = *self.head(self.bucket(hash));
         while slot != NO_SLOT {
@@ -54,7 +76,10 @@ impl NameIndex {
 
     /// Adds a node that is not there yet; its parent and name are set.
     pub fn insert(&mut self, slab: &mut Slab, slot: Slot) {
-        let hash = self.hash(slab[slot].parent, slab[slot].name_bytes());
+        self.insert_hashed(slab, self.hash(slab[slot].parent, slab[slot].name_bytes()), slot);
+    }
+
+    fn insert_hashed(&mut self, slab: &mut Slab, hash: u64, slot: Slot) {
         slab[slot].tag = (hash >> 56) as u8;
         self.push(slab, self.bucket(hash), slot);
         self.count += 1;
@@ -132,13 +157,20 @@ mod tests {
 
     #[test]
     fn every_name_is_found_through_growth_and_removal() {
-        let (mut slab, mut index) = (Slab::default(), NameIndex::new(5));
+        // The table with room is full in the middle of the second case, and grows from there.
+        grow_and_shrink(NameIndex::new(5));
+        grow_and_shrink(NameIndex::with_room(5, 9_001));
+    }
+
+    fn grow_and_shrink(mut index: NameIndex) {
+        let mut slab = Slab::default();
         let name = |number: u32| format!("name-{number}");
         for number in 0..20_000u32 {
             let slot = slab.take_lowest();
             slab[slot].occupy(&name(number), Kind::Persistent);
             slab[slot].parent = number % 7;
-            index.insert(&mut slab, slot);
+            assert!(index.insert_if_new(&mut slab, slot));
+            assert!(!index.insert_if_new(&mut slab, slot));
         }
         for number in (0..20_000u32).step_by(3) {
             index.remove(&mut slab, number);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::index::NameIndex;
 use super::node::{DataPlace, INLINE_DATA_MAX, Kind, NO_SLOT, Slot};
 use super::{Large, ROOT, Tree};
 use crate::codec::{DecodeError, Reader};
@@ -90,18 +91,21 @@ impl Tree {
         if !self.large_awaited.is_empty() {
             return Err("a node's data is missing");
         }
+        let count = u32::try_from(self.count).map_err(|_| "there are more nodes than places")?;
+        self.index = NameIndex::with_room(self.index.seed(), count);
         for slot in 0..self.slab.length() {
             let Some(node) = self.slab.get(slot) else { continue };
             if node.parent == NO_SLOT {
                 continue;
             }
-            if self.slab.get(node.parent).is_none() {
+            let parent = node.parent;
+            if self.slab.get(parent).is_none() {
                 return Err("a node's parent is missing");
             }
-            if self.index.find(&self.slab, node.parent, node.name_bytes()).is_some() {
+            if !self.index.insert_if_new(&mut self.slab, slot) {
                 return Err("a node is there twice");
             }
-            self.link(slot);
+            self.link_child(parent, slot);
         }
         // A ring of nodes below each other hangs on nothing.
         if self.slab.get(ROOT).is_none() || self.descendants(ROOT).count() as u64 + 1 != self.count {

@@ -340,9 +340,13 @@ impl Tree {
         let parent = self.slab[slot].parent;
         if parent != NO_SLOT {
             self.index.insert(&mut self.slab, slot);
-            let handle = self.slab[parent].children;
-            self.slab[parent].children = self.children.insert(&self.slab, handle, slot);
+            self.link_child(parent, slot);
         }
+    }
+
+    fn link_child(&mut self, parent: Slot, child: Slot) {
+        let handle = self.slab[parent].children;
+        self.slab[parent].children = self.children.insert(&self.slab, handle, child);
     }
 
     fn unlink(&mut self, slot: Slot) {
