@@ -163,6 +163,19 @@ pub enum Operation {
     DigestMark,
 }
 
+impl Operation {
+    /// Whether it can make the tree larger: what a full disk refuses first.
+    pub fn grows(&self) -> bool {
+        match self {
+            Operation::Create(_) | Operation::SetData { .. } | Operation::SetAcl { .. } => true,
+            Operation::Multi(operations) => operations.iter().any(|operation| {
+                matches!(operation, MultiOperation::Create(_) | MultiOperation::SetData { .. })
+            }),
+            _ => false,
+        }
+    }
+}
+
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CloseReason {

@@ -53,6 +53,7 @@ use self::peer_service::PeerService;
 use self::peers::{
     Envelope, MemberStatus, PeerError, PeerRequest, PeerResponse, PeerTransport, decode, encode,
 };
+pub use self::proposer::DiskRoom;
 use self::proposer::{Group, ProposalQueue, Proposer, proposal_queue};
 use self::snapshots::Snapshots;
 use self::state_machine::StateMachine;
@@ -120,7 +121,7 @@ pub(in crate::replica) struct Inner {
     /// Why this member must stop, once it must.
     fatal: watch::Sender<Option<String>>,
     /// Whether the disk is too full to accept writes.
-    refusing: watch::Sender<bool>,
+    disk_room: watch::Sender<DiskRoom>,
 }
 
 /// What a replica is wired from.
@@ -167,7 +168,7 @@ impl Replica {
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
         let (queue, queued, judged) = proposal_queue();
         let lost = watch::Sender::new(0);
-        let refusing = watch::Sender::new(false);
+        let disk_room = watch::Sender::new(DiskRoom::Enough);
         let envelope = Envelope { cluster: wiring.cluster, from: wiring.member.0, to: 0 };
         let proposer = Proposer {
             raft: wiring.raft.clone(),
@@ -177,7 +178,7 @@ impl Replica {
             environment: wiring.environment,
             metrics: wiring.metrics,
             lost: lost.clone(),
-            refusing: refusing.subscribe(),
+            disk_room: disk_room.subscribe(),
             queue: queued,
             judged,
         };
@@ -196,7 +197,7 @@ impl Replica {
             lost,
             births: wiring.births,
             fatal: watch::Sender::new(None),
-            refusing: refusing.clone(),
+            disk_room: disk_room.clone(),
         });
         let tasks = vec![
             TaskGuard::spawn("leadership", follow_leadership(wiring.raft, leadership_sender)),
@@ -392,9 +393,9 @@ impl Replica {
         }
     }
 
-    /// Refuses writes from now on, or accepts them again: the disk is too full, or no longer.
-    pub fn refuse_writes(&self, refuse: bool) {
-        self.inner.refusing.send_if_modified(|refusing| std::mem::replace(refusing, refuse) != refuse);
+    /// How much disk there is from now on: what this member refuses to propose while it leads.
+    pub fn set_disk_room(&self, room: DiskRoom) {
+        self.inner.disk_room.send_if_modified(|known| std::mem::replace(known, room) != room);
     }
 
     /// Resolves when this member must stop by itself (a failed disk, a damaged state), with the reason.

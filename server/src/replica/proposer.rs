@@ -21,7 +21,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use quorate_core::batch::BatchBuilder;
 use quorate_core::breaks::{Break, is_broken};
-use quorate_core::command::Stamp;
+use quorate_core::command::{Command, Operation, Stamp};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::MemberId;
 use tokio::sync::{mpsc, watch};
@@ -50,6 +50,18 @@ const RETRY: Duration = Duration::from_millis(10);
 
 /// Commands that belong together in order.
 pub type Group = Vec<Bytes>;
+
+/// How much disk the leader's directory has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskRoom {
+    /// More than the reserve.
+    Enough,
+    /// Less: what makes the tree larger is refused.
+    Low,
+    /// Next to none: nothing is proposed. What waits stays in the queue, and a full queue answers
+    /// "overloaded".
+    None,
+}
 
 /// The queue's sending end.
 #[derive(Clone, Debug)]
@@ -117,7 +129,7 @@ pub struct Proposer {
     pub(super) environment: Environment,
     pub(super) metrics: Metrics,
     pub(super) lost: watch::Sender<u64>,
-    pub(super) refusing: watch::Receiver<bool>,
+    pub(super) disk_room: watch::Receiver<DiskRoom>,
     pub(super) queue: mpsc::Receiver<Group>,
     pub(super) judged: mpsc::Receiver<Judged>,
 }
@@ -190,6 +202,7 @@ impl Proposer {
         let mut under_way: FuturesOrdered<UnderWay> = FuturesOrdered::new();
         let mut taken: Vec<Group> = Vec::new();
         loop {
+            let room = *self.disk_room.borrow_and_update();
             tokio::select! {
                 biased;
                 changed = self.leadership.changed() => {
@@ -209,10 +222,9 @@ impl Proposer {
                         self.note_lost();
                     }
                 }
-                // A full disk: what waits stays in the queue, and a full queue answers "overloaded".
-                Ok(()) = self.refusing.changed() => {}
+                Ok(()) = self.disk_room.changed() => {}
                 Some(judged) = self.judged.recv(),
-                    if under_way.len() < ENTRIES_UNDER_WAY && !*self.refusing.borrow() => {
+                    if under_way.len() < ENTRIES_UNDER_WAY && room != DiskRoom::None => {
                     if judged.term == leadership.term {
                         for payload in self.gather(std::iter::once(judged.command)) {
                             match self.propose(payload).await {
@@ -223,11 +235,16 @@ impl Proposer {
                     }
                 }
                 count = self.queue.recv_many(&mut taken, TAKE_GROUPS),
-                    if under_way.len() < ENTRIES_UNDER_WAY && !*self.refusing.borrow() => {
+                    if under_way.len() < ENTRIES_UNDER_WAY && room != DiskRoom::None => {
                     if count == 0 {
                         return Turn::Stopped;
                     }
-                    for payload in self.gather(taken.drain(..).flatten()) {
+                    let commands = taken.drain(..).flatten();
+                    let commands = commands.map(|command| match room {
+                        DiskRoom::Enough => command,
+                        DiskRoom::Low | DiskRoom::None => without_growth(command),
+                    });
+                    for payload in self.gather(commands) {
                         match self.propose(payload).await {
                             Some(waiting) => under_way.push_back(waiting),
                             None => return Turn::Stopped,
@@ -346,6 +363,21 @@ impl Proposer {
     fn note_lost(&self) {
         self.lost.send_modify(|count| *count += 1);
     }
+}
+
+/// The command, or its refusal if it would make the tree larger.
+fn without_growth(encoded: Bytes) -> Bytes {
+    let Ok(mut command) = Command::decode(&encoded) else { return encoded };
+    if !command.operation.grows() {
+        return encoded;
+    }
+    command.operation = Operation::Refused(Error::new(
+        ErrorKind::Overloaded,
+        "disk: free space on the leader is below its reserve (disk_reserve_mb); delete data or make room there",
+    ));
+    let mut refusal = Vec::with_capacity(256);
+    command.encode(&mut refusal);
+    refusal.into()
 }
 
 /// Cuts commands into messages of bounded size, in order.
