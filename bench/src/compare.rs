@@ -75,7 +75,11 @@ impl Comparison {
         } else {
             self.workloads.clone()
         };
-        all.into_iter().partition(|workload| !workload.is_hard())
+        let (steady, mut hard): (Vec<Workload>, Vec<Workload>) =
+            all.into_iter().partition(|workload| !workload.is_hard());
+        // They share a cluster: what must find it empty comes before what only needs a tree.
+        hard.sort();
+        (steady, hard)
     }
 
     /// Runs everything.
