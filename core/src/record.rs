@@ -14,7 +14,7 @@ use crate::id::{SessionId, Timestamp};
 use crate::tree::node::Slot;
 
 /// A stored value is cut into parts of this size.
-pub(crate) const PART_BYTES: usize = 60 * 1024;
+pub(crate) const PART_BYTES: usize = 32 * 1024;
 
 /// The longest key: tag, time, nonce, part.
 const KEY_BYTES_MAX: usize = 1 + 8 + 16 + 2;

@@ -71,10 +71,21 @@ impl Checkpointer {
             WorkMode::Inline => Hand::Inline,
             WorkMode::Thread => {
                 let (sender, mut receiver) = mpsc::channel::<Work>(QUEUE);
+                let own = store.clone();
                 let thread =
                     std::thread::Builder::new().name("quorate-checkpoint".into()).spawn(move || {
+                        // The start has just loaded from it.
+                        own.rest();
                         while let Some(work) = receiver.blocking_recv() {
-                            work();
+                            // In a thread of its own: what it leaves to the allocator goes when it ends.
+                            std::thread::scope(|scope| {
+                                scope.spawn(|| {
+                                    work();
+                                    if receiver.is_empty() {
+                                        own.rest();
+                                    }
+                                });
+                            });
                         }
                     })?;
                 Hand::Thread { queue: Some(sender), thread: Mutex::new(Some(thread)) }

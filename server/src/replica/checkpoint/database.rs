@@ -25,8 +25,10 @@ use quorate_core::record_file::PieceError;
 
 /// sled's page cache: pages are only needed while a checkpoint is written or loaded.
 const CACHE: u64 = 16 << 20;
-/// A page holds at most 16 blocks of at most some 64 KiB; a quarter of a segment must hold a page.
-const SEGMENT: usize = 8 << 20;
+/// A page holds at most 17 blocks, for a moment, each with one record's part or change block of at
+/// most some 48 KiB and 4 KiB of others; a quarter of a segment must hold a page. sled has up to
+/// three segments in memory.
+const SEGMENT: usize = 4 << 20;
 
 /// The threads of a sled that was closed a moment ago may hold its lock a little longer.
 const LOCK_TRIES: u32 = 200;
@@ -164,9 +166,14 @@ impl Database {
         CheckpointError::damaged(&self.path, what)
     }
 
+    /// Waits until what was written has left sled's buffers; it has no bound for them itself.
+    pub fn drain(&self) -> Result<(), CheckpointError> {
+        self.run(|tree| tree.flush().map(drop))
+    }
+
     /// Makes everything written so far durable, the disk's own cache included.
     pub fn sync(&self) -> Result<(), CheckpointError> {
-        self.run(|tree| tree.flush().map(drop))?;
+        self.drain()?;
         self.sync_blobs()?;
         let file = self.path.join("db");
         File::open(&file).and_then(|db| db.sync_data()).map_err(CheckpointError::io("sync", &file))?;

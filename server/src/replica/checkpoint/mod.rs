@@ -13,6 +13,7 @@
 //! - What `commit` and [`Replacement::finish`] reported is durable, the disk's cache included.
 //! - A checkpoint is loaded only if its records give the digest that was written with it.
 
+mod apply;
 mod blocks;
 mod checkpointer;
 mod database;
@@ -64,6 +65,9 @@ pub trait CheckpointStore: Send + Sync + 'static {
 
     /// Visits the durable checkpoint's records in the order of their keys.
     fn visit(&self, visitor: Visitor<'_>) -> Result<(), CheckpointError>;
+
+    /// Lets go of what is only needed while there is work; the next call takes it up again.
+    fn rest(&self) {}
 
     /// Begins a whole new checkpoint beside the current one: for a snapshot from a peer.
     fn begin_replacement(&self) -> Result<Box<dyn Replacement>, CheckpointError>;

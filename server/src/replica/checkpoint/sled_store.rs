@@ -11,19 +11,23 @@
 //! sled, then applied block by block; a crash after the decision applies it again, and before it
 //! nothing has happened. A whole new checkpoint is filled beside the current one and becomes
 //! current when CURRENT is replaced.
+//!
+//! sled keeps buffers and pages in memory for as long as it is open: some 80 MB under a large tree,
+//! for seconds of work a minute. So it is open only while there is work.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 use quorate_core::record::RecordWrite;
 
-use super::blocks::{self, BlockBuilder, BlockWrite};
+use super::apply::{DRAIN_BYTES, Overlay, apply_runs, cost, plan, sort};
+use super::blocks::BlockBuilder;
 use super::database::{Database, sync_directory};
 use super::error::CheckpointError;
-use super::runs::{self, Merge};
+use super::runs;
 use super::{CheckpointMeta, CheckpointStore, Replacement, Ticket, Visitor};
 use crate::replica::files::{self, DiskFiles, Files};
 
@@ -32,10 +36,10 @@ const CURRENT: &str = "CURRENT";
 const GATHER_BYTES: usize = 8 << 20;
 /// A checkpoint whose blocks have more bytes than this is committed by way of runs.
 const BATCH_BYTES: usize = 8 << 20;
-/// While runs are applied, so many bytes of changes are taken for one block at a time.
-const STEP_BYTES: usize = 1 << 20;
-/// What a gathered change costs besides its key and value.
-const CHANGE_OVERHEAD: usize = 64;
+/// So many blocks are read before the visitor has seen the ones before.
+const BLOCKS_AHEAD: usize = 64;
+/// A flush collects a part of sled's garbage, and none before its epoch has passed.
+const GARBAGE_ROUNDS: usize = 64;
 
 /// Checkpoints in a directory. Clones share it.
 #[derive(Clone)]
@@ -43,6 +47,8 @@ pub struct SledCheckpoints(Arc<Shared>);
 
 struct Shared {
     directory: PathBuf,
+    /// The current checkpoint's sled while there is work. Locked before `current`, if both are.
+    open: Mutex<Option<Arc<Database>>>,
     current: Mutex<Current>,
     gather_bytes: usize,
     batch_bytes: usize,
@@ -50,7 +56,10 @@ struct Shared {
 
 struct Current {
     number: u64,
-    database: Arc<Database>,
+    /// What it stands for.
+    meta: Option<CheckpointMeta>,
+    /// So many runs belong to it and are not applied yet: a crash came in between.
+    redo: Option<u32>,
     /// Raised by every begin and every replacement: only the latest ticket is good.
     ticket: u64,
     gathering: Gathering,
@@ -87,16 +96,23 @@ impl SledCheckpoints {
             return Err(CheckpointError::damaged(&path, what));
         }
         let database = Database::open(&path)?;
-        if let Some((runs, meta)) = database.redo()? {
-            apply_runs(&database, directory, runs)?;
-            database.end_redo(&meta)?;
-        }
-        runs::remove_all(directory)?;
+        // A checkpoint that was decided counts; applying it can wait until the member serves.
+        let (redo, meta) = match database.redo()? {
+            Some((runs, meta)) => (Some(runs), Some(meta)),
+            None => {
+                runs::remove_all(directory)?;
+                (None, database.meta()?)
+            }
+        };
         remove_others(directory, number)?;
-        let current =
-            Current { number, database: Arc::new(database), ticket: 0, gathering: Gathering::default() };
-        let current = Mutex::new(current);
-        let shared = Shared { directory: directory.to_path_buf(), current, gather_bytes, batch_bytes };
+        let current = Current { number, meta, redo, ticket: 0, gathering: Gathering::default() };
+        let shared = Shared {
+            directory: directory.to_path_buf(),
+            open: Mutex::new(Some(Arc::new(database))),
+            current: Mutex::new(current),
+            gather_bytes,
+            batch_bytes,
+        };
         Ok(SledCheckpoints(Arc::new(shared)))
     }
 
@@ -118,32 +134,85 @@ impl SledCheckpoints {
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
-        self.0.lock()
+        self.0.current()
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Current> {
+    fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().expect("no code panics while it holds the checkpoint")
     }
 
-    /// The database, and what was gathered for `ticket`.
-    fn take(&self, ticket: Ticket) -> Result<(Arc<Database>, Gathering), CheckpointError> {
-        let mut current = self.lock();
+    fn open(&self) -> MutexGuard<'_, Option<Arc<Database>>> {
+        self.open.lock().expect("no code panics while it holds the checkpoint")
+    }
+
+    /// The current checkpoint's database, opened if it rests.
+    fn database(&self) -> Result<Arc<Database>, CheckpointError> {
+        let mut open = self.open();
+        if let Some(database) = &*open {
+            return Ok(database.clone());
+        }
+        let (number, meta, redo) = {
+            let current = self.current();
+            (current.number, current.meta.clone(), current.redo)
+        };
+        let path = self.directory.join(name_of(number));
+        let database = Database::open(&path)?;
+        if redo.is_none() && (database.redo()?.is_some() || database.meta()? != meta) {
+            return Err(CheckpointError::damaged(&path, "it is not what it was when it was closed"));
+        }
+        Ok(open.insert(Arc::new(database)).clone())
+    }
+
+    /// What was gathered for `ticket`.
+    fn take(&self, ticket: Ticket) -> Result<Gathering, CheckpointError> {
+        let mut current = self.current();
         if current.ticket != ticket.0 {
             return Err(CheckpointError::Superseded);
         }
-        let gathering = std::mem::take(&mut current.gathering);
-        Ok((current.database.clone(), gathering))
+        Ok(std::mem::take(&mut current.gathering))
     }
 
     fn put_back(&self, ticket: Ticket, gathering: Gathering) -> Result<(), CheckpointError> {
-        let mut current = self.lock();
+        let mut current = self.current();
         if current.ticket != ticket.0 {
             return Err(CheckpointError::Superseded);
         }
         current.gathering = gathering;
         Ok(())
+    }
+
+    /// Completes what a crash has interrupted.
+    fn complete(&self) -> Result<(), CheckpointError> {
+        let (redo, meta) = {
+            let current = self.current();
+            (current.redo, current.meta.clone())
+        };
+        if let (Some(runs), Some(meta)) = (redo, meta) {
+            let database = self.database()?;
+            apply_runs(&database, &self.directory, runs)?;
+            database.end_redo(&meta)?;
+            self.current().redo = None;
+            runs::remove_all(&self.directory)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, mut gathering: Gathering, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        let database = self.database()?;
+        if gathering.runs == 0 {
+            sort(&mut gathering.changes);
+            if let Some(writes) = plan(&database, &gathering.changes, self.batch_bytes)? {
+                return database.commit(writes, meta);
+            }
+        }
+        self.spill(&mut gathering)?;
+        sync_directory(&self.directory)?;
+        database.begin_redo(gathering.runs, meta)?;
+        apply_runs(&database, &self.directory, gathering.runs)?;
+        database.end_redo(meta)?;
+        runs::remove_all(&self.directory)
     }
 
     fn spill(&self, gathering: &mut Gathering) -> Result<(), CheckpointError> {
@@ -158,11 +227,12 @@ impl Shared {
 
 impl CheckpointStore for SledCheckpoints {
     fn meta(&self) -> Result<Option<CheckpointMeta>, CheckpointError> {
-        let database = self.current().database.clone();
-        database.meta()
+        Ok(self.current().meta.clone())
     }
 
     fn begin(&self) -> Result<Ticket, CheckpointError> {
+        // Its runs have the names that new ones would get.
+        self.0.complete()?;
         let mut current = self.current();
         current.ticket += 1;
         current.gathering = Gathering::default();
@@ -170,7 +240,7 @@ impl CheckpointStore for SledCheckpoints {
     }
 
     fn stage(&self, ticket: Ticket, writes: Vec<RecordWrite>) -> Result<(), CheckpointError> {
-        let (_, mut gathering) = self.0.take(ticket)?;
+        let mut gathering = self.0.take(ticket)?;
         gathering.bytes += writes.iter().map(cost).sum::<usize>();
         gathering.changes.extend(writes);
         if gathering.bytes >= self.0.gather_bytes {
@@ -180,34 +250,58 @@ impl CheckpointStore for SledCheckpoints {
     }
 
     fn commit(&self, ticket: Ticket, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
-        let (database, mut gathering) = self.0.take(ticket)?;
-        if gathering.runs == 0 {
-            sort(&mut gathering.changes);
-            if let Some(writes) = plan(&database, &gathering.changes, self.0.batch_bytes)? {
-                return database.commit(writes, meta);
-            }
-        }
-        self.0.spill(&mut gathering)?;
-        sync_directory(&self.0.directory)?;
-        database.begin_redo(gathering.runs, meta)?;
-        apply_runs(&database, &self.0.directory, gathering.runs)?;
-        database.end_redo(meta)?;
-        runs::remove_all(&self.0.directory)
+        let gathering = self.0.take(ticket)?;
+        self.0.write(gathering, meta)?;
+        self.current().meta = Some(meta.clone());
+        Ok(())
     }
 
     fn visit(&self, visitor: Visitor<'_>) -> Result<(), CheckpointError> {
-        let database = self.current().database.clone();
-        let mut block = database.first_block()?;
-        while let Some(found) = block {
-            for record in database.open_block(&found)? {
-                let (key, value) = record.map_err(|error| database.block_error(error))?;
-                if visitor(key, value) == ControlFlow::Break(()) {
-                    return Ok(());
+        let database = self.0.database()?;
+        let redo = self.0.current().redo;
+        // Half of the time goes into sled, half into what the visitor does: two threads share it.
+        std::thread::scope(|scope| {
+            let (sender, blocks) = mpsc::sync_channel(BLOCKS_AHEAD);
+            let reading = &database;
+            scope.spawn(move || {
+                let mut block = reading.first_block().transpose();
+                while let Some(found) = block {
+                    block = match &found {
+                        Ok((key, _)) => reading.block_above(key).transpose(),
+                        Err(_) => None,
+                    };
+                    if sender.send(found).is_err() {
+                        break;
+                    }
+                }
+            });
+            let mut overlay = Overlay::open(&self.0.directory, redo)?;
+            for block in blocks {
+                let block = block?;
+                for record in database.open_block(&block)? {
+                    let (key, value) = record.map_err(|error| database.block_error(error))?;
+                    if overlay.visit(key, value, visitor)? == ControlFlow::Break(()) {
+                        return Ok(());
+                    }
                 }
             }
-            block = database.block_above(&found.0)?;
+            overlay.visit_rest(visitor)?;
+            Ok(())
+        })
+    }
+
+    fn rest(&self) {
+        if let Err(error) = self.0.complete() {
+            // The next checkpoint meets it again, and stops the member.
+            tracing::error!(%error, "an interrupted checkpoint could not be completed");
         }
-        Ok(())
+        // Taken out first: sled writes to its files and waits for its threads when the last handle goes.
+        let database = self.0.open().take();
+        drop(database);
+        // What sled has thrown away waits for somebody to pass by, and nobody will until the next time.
+        for _ in 0..GARBAGE_ROUNDS {
+            crossbeam_epoch::pin().flush();
+        }
     }
 
     fn begin_replacement(&self) -> Result<Box<dyn Replacement>, CheckpointError> {
@@ -222,6 +316,7 @@ impl CheckpointStore for SledCheckpoints {
             path,
             database: Some(database),
             builder: BlockBuilder::default(),
+            undrained: 0,
         }))
     }
 }
@@ -233,14 +328,21 @@ struct SledReplacement {
     /// `None` once it became the current one.
     database: Option<Database>,
     builder: BlockBuilder,
+    undrained: usize,
 }
 
 impl Replacement for SledReplacement {
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), CheckpointError> {
-        match (self.builder.push(key, value), &self.database) {
-            (Some(block), Some(database)) => database.write(block),
-            _ => Ok(()),
+        let (Some(block), Some(database)) = (self.builder.push(key, value), &self.database) else {
+            return Ok(());
+        };
+        self.undrained += block.value.as_ref().map_or(0, Vec::len);
+        database.write(block)?;
+        if self.undrained >= DRAIN_BYTES {
+            self.undrained = 0;
+            database.drain()?;
         }
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
@@ -251,11 +353,14 @@ impl Replacement for SledReplacement {
         sync_directory(directory)?;
         write_current(directory, self.number)?;
         let old = {
-            let mut current = self.shared.lock();
+            let mut open = self.shared.open();
+            let mut current = self.shared.current();
             current.ticket += 1;
             current.gathering = Gathering::default();
             current.number = self.number;
-            std::mem::replace(&mut current.database, Arc::new(database))
+            current.meta = Some(meta.clone());
+            current.redo = None;
+            open.replace(Arc::new(database))
         };
         // sled stops its threads when the last handle goes.
         drop(old);
@@ -273,79 +378,6 @@ impl Drop for SledReplacement {
             tracing::warn!(path = %self.path.display(), %error, "an unfinished checkpoint could not be removed");
         }
     }
-}
-
-/// The block writes that sorted changes amount to; `None` if they have more than `bytes_max`.
-fn plan(
-    database: &Database,
-    changes: &[RecordWrite],
-    bytes_max: usize,
-) -> Result<Option<Vec<BlockWrite>>, CheckpointError> {
-    let (mut writes, mut bytes, mut rest) = (Vec::new(), 0, changes);
-    while let Some(first) = rest.first() {
-        let block = database.block_for(&first.key)?;
-        let upper = database.block_above(&first.key)?;
-        let inside = |change: &RecordWrite| upper.as_ref().is_none_or(|(upper, _)| change.key < upper[..]);
-        let count = rest.iter().take_while(|change| inside(change)).count();
-        let (here, behind) = rest.split_at(count);
-        let updated = update(database, &first.key, block.as_ref(), here)?;
-        bytes += updated.iter().map(|write| write.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
-        if bytes > bytes_max {
-            return Ok(None);
-        }
-        writes.extend(updated);
-        rest = behind;
-    }
-    Ok(Some(writes))
-}
-
-/// Applies runs block by block. May be repeated after a crash at any point.
-fn apply_runs(database: &Database, directory: &Path, count: u32) -> Result<(), CheckpointError> {
-    let mut merge = Merge::open(directory, count)?;
-    while let Some(first) = merge.peek().cloned() {
-        let block = database.block_for(&first)?;
-        let upper = database.block_above(&first)?;
-        let (mut here, mut bytes) = (Vec::new(), 0);
-        while bytes < STEP_BYTES
-            && merge.peek().is_some_and(|key| upper.as_ref().is_none_or(|(upper, _)| *key < upper[..]))
-        {
-            let Some(change) = merge.next()? else { break };
-            bytes += cost(&change);
-            here.push(change);
-        }
-        database.write_together(update(database, &first, block.as_ref(), &here)?)?;
-    }
-    Ok(())
-}
-
-fn update(
-    database: &Database,
-    first: &[u8],
-    block: Option<&super::database::Block>,
-    changes: &[RecordWrite],
-) -> Result<Vec<BlockWrite>, CheckpointError> {
-    let (key, value) = match block {
-        Some((key, value)) => (&key[..], Some(&value[..])),
-        None => (first, None),
-    };
-    blocks::update(key, value, changes).map_err(|error| database.block_error(error))
-}
-
-/// Sorts changes by key; of several to one key the last counts.
-fn sort(changes: &mut Vec<RecordWrite>) {
-    changes.sort_by(|a, b| a.key.cmp(&b.key));
-    // `dedup_by` hands over the later one first and removes it, so it is swapped to the front.
-    changes.dedup_by(|later, earlier| {
-        let same = later.key == earlier.key;
-        if same {
-            std::mem::swap(later, earlier);
-        }
-        same
-    });
-}
-
-fn cost(change: &RecordWrite) -> usize {
-    change.key.len() + change.value.as_ref().map_or(0, |value| value.len()) + CHANGE_OVERHEAD
 }
 
 fn name_of(number: u64) -> String {
@@ -417,17 +449,74 @@ fn write_current(directory: &Path, number: u64) -> Result<(), CheckpointError> {
 
 #[cfg(test)]
 mod tests {
+    use openraft::vote::RaftLeaderId;
+    use quorate_core::id::Zxid;
+    use quorate_core::state::Digest;
+
     use super::*;
+    use crate::replica::types::{LeaderId, LogId, StoredMembership};
+
+    fn meta(index: u64) -> CheckpointMeta {
+        let applied = LogId { leader_id: LeaderId::new(1, 1).to_committed(), index };
+        CheckpointMeta {
+            applied,
+            membership: StoredMembership::default(),
+            zxid: Zxid(index),
+            digest: Digest(index.into()),
+        }
+    }
+
+    fn change(key: u8, value: Option<u8>) -> RecordWrite {
+        RecordWrite { key: vec![1, key].into(), value: value.map(|value| vec![value; 100].into()) }
+    }
+
+    fn contents(store: &SledCheckpoints) -> BTreeMap<u8, u8> {
+        let mut all = BTreeMap::new();
+        let visited = store.visit(&mut |key, value| {
+            assert!(all.insert(key[1], value[0]).is_none(), "every record once");
+            ControlFlow::Continue(())
+        });
+        visited.expect("whole");
+        all
+    }
 
     #[test]
-    fn of_several_changes_to_a_key_the_last_counts() {
-        let change = |key: &'static [u8], value: &'static [u8]| RecordWrite {
-            key: key.into(),
-            value: Some(value.into()),
-        };
-        let mut changes =
-            vec![change(b"b", b"1"), change(b"a", b"1"), change(b"b", b"2"), change(b"b", b"3")];
-        sort(&mut changes);
-        assert_eq!(changes, [change(b"a", b"1"), change(b"b", b"3")]);
+    fn a_decided_checkpoint_that_was_never_applied_counts_at_once_and_is_applied_later() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || SledCheckpoints::open_sized(directory.path(), 1000, 1000).expect("opens");
+        let mut model: BTreeMap<u8, u8> = (0..200).map(|key| (key, 1)).collect();
+        {
+            let store = open();
+            let ticket = store.begin().expect("begun");
+            store.stage(ticket, (0..200).map(|key| change(key, Some(1))).collect()).expect("staged");
+            store.commit(ticket, &meta(1)).expect("durable");
+            // The next one is decided; then the member dies.
+            let changes = (0..250).filter(|key| key % 3 == 0);
+            let changes: Vec<RecordWrite> =
+                changes.map(|key| change(key, (key % 2 == 0).then_some(2))).collect();
+            for change in &changes {
+                match &change.value {
+                    Some(value) => model.insert(change.key[1], value[0]),
+                    None => model.remove(&change.key[1]),
+                };
+            }
+            let mut gathering = Gathering { changes, ..Gathering::default() };
+            store.0.spill(&mut gathering).expect("written");
+            store.0.database().and_then(|database| database.begin_redo(1, &meta(2))).expect("decided");
+        }
+        {
+            let store = open();
+            assert_eq!(store.meta().expect("readable"), Some(meta(2)));
+            assert_eq!(contents(&store), model);
+            store.rest();
+            assert_eq!(contents(&store), model);
+        }
+        let store = open();
+        assert_eq!((store.meta().expect("readable"), contents(&store)), (Some(meta(2)), model));
+        assert_eq!(store.0.current().redo, None, "it was applied");
+        let ticket = store.begin().expect("begun");
+        store.stage(ticket, vec![change(0, Some(9))]).expect("staged");
+        store.commit(ticket, &meta(3)).expect("durable");
+        assert_eq!(contents(&store).get(&0), Some(&9));
     }
 }
