@@ -8,7 +8,7 @@ use quorate_server::config::{DEFAULT_FILE, Settings};
 use quorate_server::{dev, server};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: quorate_allocator::MiMalloc = quorate_allocator::MiMalloc;
 
 /// Where `dev` begins, unless told otherwise.
 const DEV_PORT: u16 = 7400;
@@ -72,6 +72,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    quorate_allocator::give_back_when_threads_end();
     let result = match Arguments::parse().command {
         Command::Dev { members, data_dir, port, zookeeper_port } => {
             let default = if port == DEV_PORT { ZOOKEEPER_PORT } else { 0 };
