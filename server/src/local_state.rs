@@ -385,6 +385,9 @@ impl LocalState {
             return;
         };
         let (watcher, outbox) = (attached.watcher, attached.outbox.clone());
+        if let Err(error) = inner.watches.check_room(watcher, watches.len()) {
+            return outbox.close(error);
+        }
         let caller = Caller { identities, session: Some(session) };
         for (kind, path) in watches {
             let exists = ReadRequest::Exists { path: path.clone(), watch: None };
@@ -680,6 +683,7 @@ impl Inner {
         match request {
             ReadRequest::AddWatch { id, path, kind, since, with_value } => {
                 quorate_core::path::validate(path)?;
+                self.watches.check_room(watcher, 1)?;
                 if let Some(since) = since
                     && self.replay(outbox, caller, *id, path, *kind, *since, *with_value)?
                 {
@@ -702,6 +706,7 @@ impl Inner {
             _ => {
                 let result = self.state.read(request, caller);
                 if let Some((id, path, kind)) = watch_to_leave(request, &result) {
+                    self.watches.check_room(watcher, 1)?;
                     self.watches.add(watcher, id, path, kind, false);
                 }
                 result

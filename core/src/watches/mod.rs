@@ -46,6 +46,11 @@ pub struct Watches {
     hearers: Vec<trigger::Hearer>,
 }
 
+/// A connection leaves no more watches than this. A further one is refused as
+/// [`ErrorKind::TooLarge`] by whoever asks [`Watches::check_room`]: watches hold memory, and cost
+/// whoever leaves them nothing.
+pub const WATCHES_MAX: usize = 100_000;
+
 /// One watch, as its watcher's side keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Watch {
@@ -118,6 +123,19 @@ impl Watches {
             self.recursive += usize::from(kind == WatchKind::Recursive);
         }
         is_new
+    }
+
+    /// Whether a connection may leave so many more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] beyond [`WATCHES_MAX`].
+    pub fn check_room(&self, watcher: WatcherId, more: usize) -> Result<(), Error> {
+        let left = self.watchers.get(&watcher).map_or(0, HashSet::len);
+        if left + more > WATCHES_MAX {
+            let detail = format!("the connection's watches: {left} and {more} more, at most {WATCHES_MAX}");
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
+        Ok(())
     }
 
     /// Removes a connection's watches on a path: of one kind or of any, one or all that match.

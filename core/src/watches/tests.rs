@@ -301,3 +301,18 @@ fn listings_are_sorted_and_name_each_once() {
         ]
     );
 }
+
+#[test]
+fn a_connection_has_room_for_so_many_watches() {
+    let mut watches = Watches::new();
+    let (greedy, other) = (WatcherId(1), WatcherId(2));
+    for number in 0..WATCHES_MAX {
+        watches.check_room(greedy, 1).expect("there is room");
+        watches.add(greedy, WatchId(0), &format!("/{number}"), WatchKind::Exists, false);
+    }
+    let refused = watches.check_room(greedy, 1).expect_err("there is none");
+    assert_eq!(refused.kind, ErrorKind::TooLarge);
+    watches.check_room(other, WATCHES_MAX).expect("others have their own");
+    watches.remove(greedy, None, "/0", None).expect("it was left");
+    watches.check_room(greedy, 1).expect("there is room again");
+}
