@@ -122,6 +122,8 @@ pub enum Command {
     Session(commands::session::SessionArguments),
     Cluster(commands::cluster::ClusterArguments),
     Snapshot(commands::snapshot::SnapshotArguments),
+    Import(commands::mirror::ImportArguments),
+    Export(commands::mirror::ExportArguments),
     Shell(commands::shell::ShellArguments),
     Completions(commands::completions::CompletionsArguments),
 }

@@ -11,6 +11,7 @@ pub mod elect;
 pub mod get;
 pub mod lock;
 pub mod ls;
+pub mod mirror;
 pub mod ring;
 pub mod service;
 pub mod session;
@@ -59,6 +60,8 @@ async fn run_one(command: Command, context: &mut Context) -> Outcome {
         Command::Session(arguments) => session::run(arguments, context).await,
         Command::Cluster(arguments) => cluster::run(arguments, context).await,
         Command::Snapshot(arguments) => snapshot::run(arguments, context).await,
+        Command::Import(arguments) => mirror::import(arguments, context).await,
+        Command::Export(arguments) => mirror::export(arguments, context).await,
         Command::Completions(arguments) => completions::run(arguments, context),
         Command::Shell(_) => Err(Failure::usage("this is a shell already")),
     }

@@ -1,0 +1,192 @@
+//! A tree that is read and written: a ZooKeeper ensemble's, or a Quorate cluster's.
+
+use bytes::Bytes;
+use quorate::{AclEntry, ErrorKind, Permissions};
+use zookeeper_client as zk;
+
+use crate::failure::{Failure, Outcome};
+use crate::values::AuthArgument;
+
+/// See the file's comment.
+#[derive(Debug)]
+pub(super) enum Side {
+    ZooKeeper(zk::Client),
+    Quorate(quorate::Client),
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub data: Bytes,
+    pub acl: Vec<AclEntry>,
+    pub children: Vec<String>,
+    pub is_ephemeral: bool,
+}
+
+impl Side {
+    /// A session with an ensemble.
+    pub async fn zookeeper(servers: &str, auth: &[AuthArgument]) -> Outcome<Side> {
+        let mut connector = zk::Client::connector().with_fail_eagerly();
+        for auth in auth {
+            connector = connector.with_auth(&auth.scheme, auth.credential.as_ref());
+        }
+        match connector.connect(servers).await {
+            Ok(client) => Ok(Side::ZooKeeper(client)),
+            Err(error) => Err(Failure::unavailable(format!("no ZooKeeper at {servers}: {error}"))),
+        }
+    }
+
+    /// Everything of a node; `None` if it is missing.
+    pub async fn read(&self, path: &str) -> Outcome<Option<Node>> {
+        match self {
+            Side::ZooKeeper(client) => {
+                let (data, children, acl) = futures_util::join!(
+                    client.get_data(path),
+                    client.list_children(path),
+                    client.get_acl(path)
+                );
+                if [data.as_ref().err(), children.as_ref().err(), acl.as_ref().err()]
+                    .contains(&Some(&zk::Error::NoNode))
+                {
+                    return Ok(None);
+                }
+                let failed = |error| zookeeper_failure(&error, path);
+                let (data, stat) = data.map_err(failed)?;
+                let (children, (acl, _)) = (children.map_err(failed)?, acl.map_err(failed)?);
+                Ok(Some(Node {
+                    data: data.into(),
+                    acl: acl.iter().map(entry_of).collect(),
+                    children,
+                    is_ephemeral: stat.ephemeral_owner != 0,
+                }))
+            }
+            Side::Quorate(client) => {
+                let calls = (client.get(path).send(), client.list(path).send(), client.acl(path).send());
+                let (node, children, acl) = futures_util::join!(calls.0, calls.1, calls.2);
+                let is_missing = |kind: Option<ErrorKind>| kind == Some(ErrorKind::NoNode);
+                if is_missing(node.as_ref().err().map(quorate::Error::kind))
+                    || is_missing(children.as_ref().err().map(quorate::Error::kind))
+                    || is_missing(acl.as_ref().err().map(quorate::Error::kind))
+                {
+                    return Ok(None);
+                }
+                let failed = |error| Failure::from_client(&error, path);
+                let (node, children) = (node.map_err(failed)?, children.map_err(failed)?);
+                let (acl, _) = acl.map_err(failed)?;
+                Ok(Some(Node {
+                    data: node.data.unwrap_or_default(),
+                    acl,
+                    children: children.names().map(Into::into).collect(),
+                    is_ephemeral: node.stat.ephemeral_owner.0 != 0,
+                }))
+            }
+        }
+    }
+
+    /// Makes a node; one that somebody else has just made will do.
+    pub async fn create(&self, path: &str, node: &Node) -> Outcome {
+        match self {
+            Side::ZooKeeper(client) => {
+                let acl: Vec<zk::Acl> = node.acl.iter().map(acl_of).collect();
+                let options = zk::CreateMode::Persistent.with_acls(zk::Acls::new(&acl));
+                match client.create(path, &node.data, &options).await {
+                    Ok(_) | Err(zk::Error::NodeExists) => Ok(()),
+                    Err(error) => Err(zookeeper_failure(&error, path)),
+                }
+            }
+            Side::Quorate(client) => match client.create(path, node.data.clone()).acl(node.acl.clone()).await
+            {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == ErrorKind::NodeExists => Ok(()),
+                Err(error) => Err(Failure::from_client(&error, path)),
+            },
+        }
+    }
+
+    /// Sets a node's data.
+    pub async fn set(&self, path: &str, data: &Bytes) -> Outcome {
+        match self {
+            Side::ZooKeeper(client) => {
+                let set = client.set_data(path, data, None).await;
+                set.map(|_| ()).map_err(|error| zookeeper_failure(&error, path))
+            }
+            Side::Quorate(client) => {
+                let set = client.set(path, data.clone()).await;
+                set.map(|_| ()).map_err(|error| Failure::from_client(&error, path))
+            }
+        }
+    }
+
+    /// Sets a node's ACL.
+    pub async fn set_acl(&self, path: &str, acl: &[AclEntry]) -> Outcome {
+        match self {
+            Side::ZooKeeper(client) => {
+                let acl: Vec<zk::Acl> = acl.iter().map(acl_of).collect();
+                let set = client.set_acl(path, &acl, None).await;
+                set.map(|_| ()).map_err(|error| zookeeper_failure(&error, path))
+            }
+            Side::Quorate(client) => {
+                let set = client.set_acl(path, acl.to_vec()).await;
+                set.map(|_| ()).map_err(|error| Failure::from_client(&error, path))
+            }
+        }
+    }
+
+    /// Removes a node without children; one that is missing will do.
+    pub async fn delete(&self, path: &str) -> Outcome {
+        match self {
+            Side::ZooKeeper(client) => match client.delete(path, None).await {
+                Ok(()) | Err(zk::Error::NoNode) => Ok(()),
+                Err(error) => Err(zookeeper_failure(&error, path)),
+            },
+            Side::Quorate(client) => match client.delete(path).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == ErrorKind::NoNode => Ok(()),
+                Err(error) => Err(Failure::from_client(&error, path)),
+            },
+        }
+    }
+
+    /// All changes of a tree from now on.
+    pub async fn changes(&self, path: &str) -> Outcome<zk::PersistentWatcher> {
+        match self {
+            Side::ZooKeeper(client) => {
+                let watch = client.watch(path, zk::AddWatchMode::PersistentRecursive).await;
+                watch.map_err(|error| zookeeper_failure(&error, path))
+            }
+            Side::Quorate(_) => Err(Failure::usage("only an import follows")),
+        }
+    }
+}
+
+fn zookeeper_failure(error: &zk::Error, path: &str) -> Failure {
+    let message = format!("ZooKeeper: {path}: {error}");
+    match error {
+        zk::Error::NoAuth => Failure::other(message)
+            .with_hint("prove who may: --zookeeper-auth digest:USER:PASSWORD, the superuser for all"),
+        zk::Error::NoHosts | zk::Error::Timeout | zk::Error::ConnectionLoss | zk::Error::SessionExpired => {
+            Failure::unavailable(message)
+        }
+        _ => Failure::other(message),
+    }
+}
+
+const BITS: [(zk::Permission, Permissions); 5] = [
+    (zk::Permission::READ, Permissions::READ),
+    (zk::Permission::WRITE, Permissions::WRITE),
+    (zk::Permission::CREATE, Permissions::CREATE),
+    (zk::Permission::DELETE, Permissions::DELETE),
+    (zk::Permission::ADMIN, Permissions::ADMIN),
+];
+
+fn entry_of(acl: &zk::Acl) -> AclEntry {
+    let granted = BITS.iter().filter(|(theirs, _)| acl.permission().has(*theirs));
+    let permissions = granted.fold(Permissions(0), |all, (_, ours)| all.union(*ours));
+    AclEntry { permissions, scheme: acl.scheme().into(), id: acl.id().into() }
+}
+
+fn acl_of(entry: &AclEntry) -> zk::Acl {
+    let granted = BITS.iter().filter(|(_, ours)| entry.permissions.intersects(*ours));
+    let permission = granted.fold(zk::Permission::NONE, |all, (theirs, _)| all | *theirs);
+    zk::Acl::new(permission, zk::AuthId::new(&entry.scheme, &entry.id))
+}
