@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::limits::Limits;
 use crate::replica::types::MemberAddress;
+use crate::tls::{ClientAuth, TlsFiles};
 
 /// A configuration that cannot be used; says which key and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -77,9 +78,27 @@ pub struct Settings {
     /// Where ZooKeeper clients connect; no ZooKeeper door if absent.
     #[arg(long, env = "QUORATE_ZOOKEEPER_LISTEN")]
     pub zookeeper_listen: Option<String>,
+    /// Where ZooKeeper clients connect with TLS; needs `tls_certificate` and `tls_key`.
+    #[arg(long, env = "QUORATE_ZOOKEEPER_TLS_LISTEN")]
+    pub zookeeper_tls_listen: Option<String>,
     /// Connections of ZooKeeper clients from one address, at most.
     #[arg(long, env = "QUORATE_ZOOKEEPER_CONNECTIONS")]
     pub zookeeper_connections: Option<usize>,
+    /// Whether ZooKeeper clients may change the members by reconfig.
+    #[arg(long, env = "QUORATE_ZOOKEEPER_RECONFIG", num_args = 0..=1, default_missing_value = "true")]
+    pub zookeeper_reconfig: Option<bool>,
+    /// This member's certificate chain, as PEM.
+    #[arg(long, env = "QUORATE_TLS_CERTIFICATE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, as PEM.
+    #[arg(long, env = "QUORATE_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// The authorities of clients' certificates, as PEM.
+    #[arg(long, env = "QUORATE_TLS_CLIENT_CA")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether clients show a certificate with TLS.
+    #[arg(long, env = "QUORATE_TLS_CLIENT_AUTH", value_enum)]
+    pub tls_client_auth: Option<ClientAuth>,
     /// What other members call to reach this one; the peer address listened on by default.
     #[arg(long, env = "QUORATE_PEER_ADVERTISE")]
     pub peer_advertise: Option<String>,
@@ -148,8 +167,12 @@ pub struct Config {
     pub http_listen: String,
     /// Where ZooKeeper clients connect, if they do.
     pub zookeeper_listen: Option<String>,
+    /// Where they connect with TLS, and with which certificate.
+    pub zookeeper_tls: Option<(String, TlsFiles)>,
     /// Their connections from one address, at most.
     pub zookeeper_connections: usize,
+    /// Whether they may change the members.
+    pub zookeeper_reconfig: bool,
     /// What others are told.
     pub advertise: MemberAddress,
     /// Raft's timing.
@@ -231,7 +254,13 @@ impl Settings {
             peer_listen: self.peer_listen.or(base.peer_listen),
             http_listen: self.http_listen.or(base.http_listen),
             zookeeper_listen: self.zookeeper_listen.or(base.zookeeper_listen),
+            zookeeper_tls_listen: self.zookeeper_tls_listen.or(base.zookeeper_tls_listen),
             zookeeper_connections: self.zookeeper_connections.or(base.zookeeper_connections),
+            zookeeper_reconfig: self.zookeeper_reconfig.or(base.zookeeper_reconfig),
+            tls_certificate: self.tls_certificate.or(base.tls_certificate),
+            tls_key: self.tls_key.or(base.tls_key),
+            tls_client_ca: self.tls_client_ca.or(base.tls_client_ca),
+            tls_client_auth: self.tls_client_auth.or(base.tls_client_auth),
             peer_advertise: self.peer_advertise.or(base.peer_advertise),
             client_advertise: self.client_advertise.or(base.client_advertise),
             heartbeat_ms: self.heartbeat_ms.or(base.heartbeat_ms),
@@ -319,6 +348,16 @@ impl Settings {
             log_bytes: self.checkpoint_log_mb.map_or(Checkpoints::default().log_bytes, |mb| mb << 20),
             interval: self.checkpoint_seconds.map_or(Checkpoints::default().interval, Duration::from_secs),
         };
+        let zookeeper_tls = match (self.zookeeper_tls_listen, self.tls_certificate, self.tls_key) {
+            (None, _, _) => None,
+            (Some(address), Some(certificate), Some(key)) => {
+                let client_auth = self.tls_client_auth.unwrap_or_default();
+                Some((address, TlsFiles { certificate, key, client_ca: self.tls_client_ca, client_auth }))
+            }
+            (Some(_), _, _) => {
+                return Err(invalid("zookeeper_tls_listen", "needs tls_certificate and tls_key, as PEM"));
+            }
+        };
         Ok(Config {
             member,
             data_dir,
@@ -329,7 +368,9 @@ impl Settings {
             peer_listen,
             http_listen,
             zookeeper_listen: self.zookeeper_listen,
+            zookeeper_tls,
             zookeeper_connections: self.zookeeper_connections.unwrap_or(60),
+            zookeeper_reconfig: self.zookeeper_reconfig.unwrap_or(false),
             advertise,
             timing,
             limits,

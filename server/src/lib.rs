@@ -4,7 +4,7 @@
 //! `main ▶ server ▶ frontends ▶ coordinator ▶ replica ▶ local_state ▶ sessions ▶ core`.
 //! Replies never travel back up the chain: they leave by the session's outbox.
 //!
-//! `config`, `environment`, `limits`, `metrics` and `tasks` are tools that any room may hold.
+//! `config`, `environment`, `limits`, `metrics`, `tasks` and `tls` are tools that any room may hold.
 
 pub mod dev;
 pub mod server;
@@ -25,4 +25,5 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod tasks;
+pub mod tls;
 pub mod zoo_cfg;

@@ -27,6 +27,7 @@ use crate::replica::peers::PeerTransport;
 use crate::replica::storage::{self, Disk, StorageError};
 use crate::replica::{self, Replica, Wiring};
 use crate::tasks::TaskGuard;
+use crate::tls::{self, TlsError};
 use crate::zoo_cfg;
 
 /// How long clients get to notice that this member stops.
@@ -48,6 +49,9 @@ pub enum ServerError {
         /// Why.
         source: std::io::Error,
     },
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -153,10 +157,14 @@ pub async fn serve(
     let clients = listen("client_listen", &config.client_listen).await?;
     let peers = listen("peer_listen", &config.peer_listen).await?;
     let pages = listen("http_listen", &config.http_listen).await?;
-    let zookeeper_clients = match &config.zookeeper_listen {
-        Some(address) => Some(listen("zookeeper_listen", address).await?),
-        None => None,
-    };
+    let mut zookeeper_listeners = Vec::new();
+    if let Some(address) = &config.zookeeper_listen {
+        zookeeper_listeners.push((listen("zookeeper_listen", address).await?, None));
+    }
+    if let Some((address, files)) = &config.zookeeper_tls {
+        let certificates = tls::load(files)?;
+        zookeeper_listeners.push((listen("zookeeper_tls_listen", address).await?, Some(certificates)));
+    }
     let metrics = Metrics::new();
     let _lock = lock_data_dir(&config.data_dir).map_err(StorageError::from)?;
 
@@ -179,10 +187,15 @@ pub async fn serve(
     let Rooms { coordinator, replica, local, mut tasks } = rooms;
     let http = http::serve(pages, coordinator.clone());
     let grpc = grpc::serve(clients, coordinator.clone(), config.super_digest.clone());
-    if let Some(listener) = zookeeper_clients {
-        let limit = config.zookeeper_connections;
-        let door = zookeeper::serve(listener, coordinator.clone(), config.super_digest.clone(), limit);
-        tasks.push(TaskGuard::spawn("zookeeper door", door));
+    let door = zookeeper::Door::new(
+        coordinator.clone(),
+        config.super_digest.clone(),
+        config.zookeeper_connections,
+        config.zookeeper_reconfig,
+    );
+    for (listener, certificates) in zookeeper_listeners {
+        let serving = zookeeper::serve(door.clone(), listener, certificates);
+        tasks.push(TaskGuard::spawn("zookeeper door", serving));
     }
     let guard = coordinator.clone().run_disk_guard(config.data_dir.clone(), config.disk_reserve_bytes);
     tasks.push(TaskGuard::spawn("disk guard", guard));

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::config::{ConfigError, Settings};
+use crate::tls::ClientAuth;
 
 /// ZooKeeper's own default.
 const TICK_MS: u32 = 2_000;
@@ -52,6 +53,18 @@ fn parse(text: &str, my_id: impl Fn(&Path) -> Option<String>) -> Result<(Setting
     let port = file.take("clientPort").or(own.as_ref().and_then(|own| own.client_port.clone()));
     let address = file.take("clientPortAddress").unwrap_or_else(|| "0.0.0.0".into());
     let admin: Option<u16> = file.number("admin.serverPort")?;
+    let secure = file.take("secureClientPort");
+    let secure_address = file.take("secureClientPortAddress").unwrap_or_else(|| address.clone());
+    // A PEM key store holds the key and the certificates in one file.
+    let key_store = file.take("ssl.keyStore.location").map(PathBuf::from);
+    let client_auth = match file.take("ssl.clientAuth").as_deref() {
+        None => None,
+        Some("none") => Some(ClientAuth::None),
+        Some("want") => Some(ClientAuth::Want),
+        Some("need") => Some(ClientAuth::Need),
+        Some(other) => return Err(format!("ssl.clientAuth = {other:?} is not none, want or need")),
+    };
+    let reconfig = file.take("reconfigEnabled").map(|value| value.eq_ignore_ascii_case("true"));
     let founders = servers.iter().map(|(id, server)| format!("{id}={}/{}", server.peer, server.client));
     let connections: Option<usize> = file.number("maxClientCnxns")?;
     let settings = Settings {
@@ -63,6 +76,12 @@ fn parse(text: &str, my_id: impl Fn(&Path) -> Option<String>) -> Result<(Setting
         client_listen: own.as_ref().map(|own| own.client.clone()),
         http_listen: admin.map(|port| format!("127.0.0.1:{port}")),
         zookeeper_listen: port.map(|port| format!("{address}:{port}")),
+        zookeeper_tls_listen: secure.map(|port| format!("{secure_address}:{port}")),
+        tls_certificate: key_store.clone(),
+        tls_key: key_store,
+        tls_client_ca: file.take("ssl.trustStore.location").map(PathBuf::from),
+        tls_client_auth: client_auth,
+        zookeeper_reconfig: reconfig,
         // 0 stands for no limit.
         zookeeper_connections: connections.map(|count| if count == 0 { usize::MAX } else { count }),
         session_timeout_min_ms: Some(file.number("minSessionTimeout")?.unwrap_or(2 * tick)),
@@ -71,7 +90,7 @@ fn parse(text: &str, my_id: impl Fn(&Path) -> Option<String>) -> Result<(Setting
         ..Settings::default()
     };
     // About phases that we do not have.
-    for key in ["initLimit", "syncLimit", "peerType", "4lw.commands.whitelist"] {
+    for key in ["initLimit", "syncLimit", "peerType", "4lw.commands.whitelist", "readonlymode.enabled"] {
         file.take(key);
     }
     Ok((settings, file.keys.into_keys().collect()))
@@ -157,6 +176,20 @@ mod tests {
         );
         assert_eq!(ignored, ["autopurge.purgeInterval", "server.3"]);
         settings.into_config().expect("and is complete");
+    }
+
+    #[test]
+    fn a_secure_port_takes_pem_stores() {
+        let text = "dataDir=/d\nclientPort=2181\nsecureClientPort=2281\nreconfigEnabled=true\n\
+                    ssl.keyStore.location=/tls/member.pem\nssl.trustStore.location=/tls/ca.pem\nssl.clientAuth=want\n";
+        let (settings, ignored) = parse(text, |_| None).expect("parses");
+        assert!(ignored.is_empty());
+        let config = settings.into_config().expect("and is complete");
+        let (address, files) = config.zookeeper_tls.expect("a secure port");
+        assert_eq!(address, "0.0.0.0:2281");
+        assert_eq!((files.certificate, files.key), ("/tls/member.pem".into(), "/tls/member.pem".into()));
+        assert_eq!((files.client_ca, files.client_auth), (Some("/tls/ca.pem".into()), ClientAuth::Want));
+        assert!(config.zookeeper_reconfig);
     }
 
     #[test]

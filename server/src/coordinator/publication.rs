@@ -1,18 +1,20 @@
 //! The membership as a znode: the leader publishes it at /zookeeper/config, where clients watch it.
 //!
 //! ```text
-//! server.1=127.0.0.1:7401;127.0.0.1:7400
-//! server.2=…
-//! version=17
+//! server.1=10.0.0.1:7401:7400:participant
+//! server.2=10.0.0.2:7401:7400:observer;0.0.0.0:2181
 //! used=1,2,3,4
+//! version=11
 //! ```
-//! `version` is the log index of the membership; `used` lists every id that was ever a member's:
-//! ids are never reused.
+//! These are ZooKeeper's words: host, port for members, port for gRPC clients, role, and for members
+//! that were added by reconfig where their ZooKeeper clients connect. `version` is the log index of the
+//! membership, hexadecimal; `used` lists every id that was ever a member's: ids are never reused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_core::command::Operation;
+use quorate_core::error::Error;
 use quorate_core::reply::ReadResult;
 use quorate_core::request::ReadRequest;
 use tokio::time::sleep;
@@ -32,7 +34,7 @@ impl Coordinator {
                 continue;
             }
             let published = self.published();
-            let wanted = self.wanted(&published);
+            let wanted = self.wanted(&published, &BTreeMap::new());
             if wanted != published
                 && let Err(error) =
                     self.write(Vec::new(), Operation::PublishConfig { text: wanted.into() }, None).await
@@ -50,21 +52,65 @@ impl Coordinator {
         }
     }
 
-    fn wanted(&self, published: &str) -> String {
+    /// Publishes the membership now, with what is said of where ZooKeeper clients connect.
+    ///
+    /// # Errors
+    /// As any write's.
+    pub async fn publish_members(&self, clients: &BTreeMap<u64, String>) -> Result<(), Error> {
+        let wanted = self.wanted(&self.published(), clients);
+        let operation = Operation::PublishConfig { text: wanted.into() };
+        self.write(Vec::new(), operation, None).await?.result.map(|_| ())
+    }
+
+    fn wanted(&self, published: &str, clients: &BTreeMap<u64, String>) -> String {
         let members = self.shared.replica.members();
         let mut used: BTreeSet<u64> = used_ids(published);
         used.extend(members.iter().map(|member| member.id.0));
         let mut text = String::new();
         for member in members {
-            let role = if member.is_voter { "" } else { ":observer" };
-            text.push_str(&format!(
-                "server.{}={}{role};{}\n",
-                member.id, member.address.peer, member.address.client
-            ));
+            let role = if member.is_voter { "participant" } else { "observer" };
+            let (id, address) = (member.id.0, &member.address);
+            // Of one host there is one name in a line; a member with two keeps the gRPC one whole.
+            let client = match (address.peer.rsplit_once(':'), address.client.rsplit_once(':')) {
+                (Some((host, _)), Some((other, port))) if host == other => port,
+                _ => &address.client,
+            };
+            text.push_str(&format!("server.{id}={}:{client}:{role}", address.peer));
+            if let Some(clients) = clients.get(&id).map(String::as_str).or(clients_of(published, id)) {
+                text.push_str(&format!(";{clients}"));
+            }
+            text.push('\n');
         }
-        text.push_str(&format!("version={}\n", self.shared.replica.membership_index()));
         let used: Vec<String> = used.iter().map(u64::to_string).collect();
-        text.push_str(&format!("used={}", used.join(",")));
+        text.push_str(&format!("used={}\n", used.join(",")));
+        text.push_str(&format!("version={:x}", self.shared.replica.membership_index()));
         text
+    }
+}
+
+/// The version that a published membership names.
+pub fn version_of(published: &str) -> Option<i64> {
+    let line = published.lines().find_map(|line| line.strip_prefix("version="))?;
+    i64::from_str_radix(line, 16).ok()
+}
+
+/// Where a published membership says that a member's ZooKeeper clients connect.
+fn clients_of(published: &str, id: u64) -> Option<&str> {
+    let prefix = format!("server.{id}=");
+    let line = published.lines().find_map(|line| line.strip_prefix(&prefix))?;
+    line.split_once(';').map(|(_, clients)| clients)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_published_is_read_again() {
+        let text = "server.1=a:1:2:participant\nserver.12=b:1:2:observer;0.0.0.0:3\nused=1,12\nversion=1f";
+        assert_eq!(version_of(text), Some(31));
+        assert_eq!(clients_of(text, 12), Some("0.0.0.0:3"));
+        assert_eq!((clients_of(text, 1), clients_of(text, 2)), (None, None));
+        assert_eq!(used_ids(text), BTreeSet::from([1, 12]));
     }
 }

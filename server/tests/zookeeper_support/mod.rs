@@ -4,12 +4,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The longest that a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One member alone. Dropping it kills it.
+/// One member. Dropping it kills it.
 pub struct Member {
     /// Its ZooKeeper door.
     pub door: u16,
@@ -17,29 +18,62 @@ pub struct Member {
     _data: tempfile::TempDir,
 }
 
+/// Ports of one member.
+const PORTS: u16 = 5;
+
 impl Member {
-    /// Starts one and waits until it serves.
+    /// Starts one alone and waits until it serves.
     pub fn start(further: &[(&str, &str)]) -> Member {
-        let first = free_ports();
-        let (door, ports) = (first + 3, [first, first + 1, first + 2]);
+        let member = Member::spawn(1, free_ports(1), further);
+        member.wait_until("it serves", |member| member.word("srvr").contains("Mode: "));
+        member
+    }
+
+    /// Starts a cluster of two, which has a quorum only while both live.
+    pub fn start_pair(further: &[(&str, &str)]) -> [Member; 2] {
+        let first = free_ports(2);
+        let founder = |id: u16| {
+            let port = first + (id - 1) * PORTS;
+            format!("{id}=127.0.0.1:{}/127.0.0.1:{port}", port + 1)
+        };
+        let founders = [founder(1), founder(2)].join(",");
+        let mut further = further.to_vec();
+        further.push(("--initial-cluster", &founders));
+        let members = [1, 2].map(|id| Member::spawn(id, first + (id - 1) * PORTS, &further));
+        for member in &members {
+            member.wait_until("it serves", |member| member.word("srvr").contains("Mode: "));
+        }
+        members
+    }
+
+    fn spawn(id: u16, first: u16, further: &[(&str, &str)]) -> Member {
         let data = tempfile::tempdir().expect("a folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_quorated"));
-        command.args(["serve", "--member-id", "1", "--data-dir"]).arg(data.path());
-        for (flag, port) in ["--client-listen", "--peer-listen", "--http-listen"].iter().zip(ports) {
+        command.args(["serve", "--member-id", &id.to_string(), "--data-dir"]).arg(data.path().join("data"));
+        let flags = ["--client-listen", "--peer-listen", "--http-listen", "--zookeeper-listen"];
+        for (flag, port) in flags.iter().zip(first..) {
             command.args([flag, format!("127.0.0.1:{port}").as_str()]);
         }
-        command.args(["--zookeeper-listen", &format!("127.0.0.1:{door}")]);
         for (flag, value) in further {
-            command.args([flag, value]);
+            let value = value.replace("TLS_PORT", &(first + 4).to_string());
+            command.args([flag, value.as_str()]);
         }
         let child = command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
-        let member = Member { door, child: child.expect("starts"), _data: data };
+        Member { door: first + 3, child: child.expect("starts"), _data: data }
+    }
+
+    /// Where its clients connect with TLS, if it was told `TLS_PORT`.
+    pub fn tls_door(&self) -> u16 {
+        self.door + 1
+    }
+
+    /// Waits until something holds.
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&Member) -> bool) {
         let started = Instant::now();
-        while !member.word("srvr").contains("Mode: ") {
-            assert!(started.elapsed() < PATIENCE, "the member does not serve");
+        while !holds(self) {
+            assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        member
     }
 
     /// Asks a four-letter word; blank if nobody answers.
@@ -56,7 +90,7 @@ impl Member {
         let stream = TcpStream::connect(("127.0.0.1", self.door)).expect("the door is open");
         stream.set_read_timeout(Some(PATIENCE)).expect("a live socket");
         stream.set_nodelay(true).expect("a live socket");
-        Wire { stream }
+        Wire::over(stream)
     }
 
     /// A connection with a new session.
@@ -75,14 +109,19 @@ impl Drop for Member {
     }
 }
 
-/// The first of four free ports, below those that the kernel gives to outgoing connections.
-fn free_ports() -> u16 {
-    let start = (std::process::id() as u16 % 4_500) * 4;
-    let block = (0..4_500_u16).map(|index| 11_000 + (start + index * 4) % 18_000);
-    block
-        .into_iter()
-        .find(|first| (0..4).all(|index| TcpListener::bind(("127.0.0.1", first + index)).is_ok()))
-        .expect("four free ports")
+/// The first of free ports for so many members, below those that the kernel gives to outgoing
+/// connections. Tests of one process run side by side: none gets another's.
+fn free_ports(members: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as u16 % 1_500 * 12;
+    for _ in 0..1_500 {
+        let offset = NEXT.fetch_add(members * PORTS, Ordering::Relaxed);
+        let first = 11_000 + start.wrapping_add(offset) % 18_000;
+        if (0..members * PORTS).all(|index| TcpListener::bind(("127.0.0.1", first + index)).is_ok()) {
+            return first;
+        }
+    }
+    panic!("no free ports")
 }
 
 /// A session as a client knows it; the default asks for a new one.
@@ -96,6 +135,8 @@ pub struct Session {
     pub zxid: i64,
     /// Granted.
     pub timeout_ms: i32,
+    /// Whether a member without a quorum would do, or does.
+    pub read_only: bool,
 }
 
 /// A frame that came in.
@@ -111,12 +152,22 @@ pub struct Frame {
     pub body: Vec<u8>,
 }
 
-/// One connection.
+/// One connection, bare or inside TLS.
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
 }
 
+/// What bytes go through.
+pub trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 impl Wire {
+    /// Over this stream.
+    pub fn over(stream: impl Stream + 'static) -> Wire {
+        Wire { stream: Box::new(stream) }
+    }
+
     /// Opens or resumes a session; `None` if the connection was ended instead.
     pub fn greet(&mut self, known: &Session) -> Option<Session> {
         let mut record = Vec::new();
@@ -125,13 +176,14 @@ impl Wire {
         record.extend(10_000_i32.to_be_bytes());
         record.extend(known.id.to_be_bytes());
         put_bytes(&mut record, Some(if known.id == 0 { &[0; 16] } else { &known.password }));
-        record.push(0);
+        record.push(known.read_only.into());
         self.send(&record);
         let welcome = self.frame()?;
         assert_eq!(welcome.len(), 37, "protocol, timeout, session, password, readOnly");
         let number = |at: usize| i64::from_be_bytes(welcome[at..at + 8].try_into().expect("eight bytes"));
         let timeout_ms = i32::from_be_bytes(welcome[4..8].try_into().expect("four bytes"));
-        Some(Session { id: number(8), password: welcome[20..36].to_vec(), zxid: 0, timeout_ms })
+        let password = welcome[20..36].to_vec();
+        Some(Session { id: number(8), password, zxid: 0, timeout_ms, read_only: welcome[36] != 0 })
     }
 
     /// Sends a record in its frame.

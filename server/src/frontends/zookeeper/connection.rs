@@ -17,20 +17,18 @@ use quorate_core::command::Operation;
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{SessionId, WriteNumber, Zxid};
 use quorate_core::request::Consistency;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 
 use super::Door;
-use super::four_letter;
 use super::jute::Reader as Jute;
 use super::records::{
     ConnectRequest, XID_PING, begin_frame, end_frame, put_connect_response, put_event, put_reply_header,
 };
 use super::replies::{put_read, put_write};
 use super::requests::{self, Asked, Shape};
-use crate::coordinator::auth::ip_identity;
+use super::traffic::Traffic;
+use super::{four_letter, read_only, reconfig};
 use crate::coordinator::connection::{Connect, Connection};
 use crate::sessions::inbox::{InboxSender, Incoming};
 use crate::sessions::outbox::{OutboxReader, Outgoing};
@@ -59,48 +57,62 @@ struct Note {
     zxid: Option<i64>,
     /// One of several answers that the coordinator gives to one request: not told.
     is_silent: bool,
+    /// When the request came.
+    since: Instant,
 }
 
 type Notes = Arc<Mutex<VecDeque<Note>>>;
 
-/// Serves one connection to its end.
-pub async fn serve(door: Door, stream: TcpStream, address: SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %address, "the socket cannot be set up");
-        return;
-    }
-    let (reader, writer) = stream.into_split();
+/// Serves one connection to its end. `identities`: what the connection itself proves.
+pub async fn serve<R, W>(door: Door, reader: R, writer: W, address: SocketAddr, identities: Vec<Identity>)
+where
+    R: AsyncRead + Unpin + Send + Sync + 'static,
+    W: AsyncWrite + Unpin + Send,
+{
     let mut frames = Frames { reader, buffer: BytesMut::with_capacity(4096) };
     match timeout(GREETING, frames.begin()).await {
         Ok(Some(Beginning::Word(word))) => four_letter::answer(&door, word, writer).await,
-        Ok(Some(Beginning::Frame(frame))) => open(door, frames, writer, address, frame).await,
+        Ok(Some(Beginning::Frame(frame))) => {
+            let Ok(hello) = ConnectRequest::read(&mut Jute::new(frame)) else { return };
+            if hello.read_only == Some(true) && !read_only::has_quorum(&door.coordinator).await {
+                read_only::serve(door, frames, writer, hello, identities).await;
+            } else {
+                open(door, frames, writer, (address, hello), identities).await;
+            }
+        }
         Ok(None) | Err(_) => {}
     }
 }
 
 /// The greeting, then the session.
-async fn open(door: Door, frames: Frames, mut writer: OwnedWriteHalf, address: SocketAddr, greeting: Bytes) {
-    let Ok(hello) = ConnectRequest::read(&mut Jute::new(greeting)) else { return };
-    let is_new = hello.session == 0;
-    let password: [u8; 16] = hello.password[..].try_into().unwrap_or_default();
+async fn open<R, W>(
+    door: Door,
+    frames: Frames<R>,
+    mut writer: W,
+    (address, hello): (SocketAddr, ConnectRequest),
+    identities: Vec<Identity>,
+) where
+    R: AsyncRead + Unpin + Send + Sync + 'static,
+    W: AsyncWrite + Unpin + Send,
+{
     let connect = Connect {
-        resume: (!is_new).then_some((SessionId(hello.session as u64), password)),
+        resume: hello.resume(),
         timeout_ms: u32::try_from(hello.timeout_ms).unwrap_or(0),
         last_zxid_seen: Zxid(hello.last_zxid_seen.max(0).unsigned_abs()),
         // This protocol repeats nothing: what an earlier connection was not told stays untold.
         acknowledged: WriteNumber(u64::MAX),
-        identities: ip_identity(Some(address.ip())),
+        identities: identities.clone(),
     };
-    let identities = connect.identities.clone();
-    let with_read_only = hello.read_only.is_some();
+    let read_only = hello.read_only.map(|_| false);
     let mut out = BytesMut::new();
     let connection = match door.coordinator.connect(connect).await {
         Ok(connection) => connection,
         Err(error) => {
             tracing::debug!(%address, %error, "a ZooKeeper client was not let in");
             if error.kind == ErrorKind::SessionExpired {
-                put_connect_response(&mut out, 0, 0, &[0; 16], with_read_only);
+                put_connect_response(&mut out, 0, 0, &[0; 16], read_only);
                 let _ = writer.write_all(&out).await; // it may have gone
+                let _ = writer.shutdown().await;
             }
             return;
         }
@@ -108,25 +120,31 @@ async fn open(door: Door, frames: Frames, mut writer: OwnedWriteHalf, address: S
     let attachment = connection.attachment;
     let timeout_ms = i32::try_from(attachment.timeout_ms).unwrap_or(i32::MAX);
     let session = attachment.session.0.cast_signed();
-    put_connect_response(&mut out, timeout_ms, session, &attachment.password, with_read_only);
-    if writer.write_all(&out).await.is_err() {
+    put_connect_response(&mut out, timeout_ms, session, &attachment.password, read_only);
+    if writer.write_all(&out).await.and(writer.flush().await).is_err() {
         return;
     }
-    let _listed = door.connections.list(address, attachment.session, attachment.timeout_ms);
-    converse(door, frames, writer, connection, identities).await;
+    let traffic = Arc::new(Traffic::default());
+    let _listed = door.connections.list(address, attachment.session, attachment.timeout_ms, traffic.clone());
+    converse(door, frames, writer, connection, (identities, traffic)).await;
 }
 
-async fn converse(
+async fn converse<R, W>(
     door: Door,
-    frames: Frames,
-    writer: OwnedWriteHalf,
+    frames: Frames<R>,
+    writer: W,
     connection: Connection,
-    identities: Vec<Identity>,
-) {
+    (identities, traffic): (Vec<Identity>, Arc<Traffic>),
+) where
+    R: AsyncRead + Unpin + Send + Sync + 'static,
+    W: AsyncWrite + Unpin + Send,
+{
     let notes = Notes::default();
     let Connection { attachment, zxid, inbox, outbox, closer, guard } = connection;
+    let counters = [door.traffic.clone(), traffic];
     let reading = ReadingHalf {
         door,
+        counters: counters.clone(),
         frames,
         inbox,
         notes: notes.clone(),
@@ -138,7 +156,7 @@ async fn converse(
         let reason = reading.run().await;
         closer.close(Error::new(ErrorKind::Unavailable, reason));
     });
-    let writing = WritingHalf { writer, outbox, notes, zxid: zxid.0 };
+    let writing = WritingHalf { writer, outbox, notes, counters, zxid: zxid.0 };
     writing.run().await;
     drop(reader);
     drop(guard);
@@ -153,12 +171,12 @@ enum Beginning {
 }
 
 /// Frames off the socket.
-struct Frames {
-    reader: OwnedReadHalf,
+pub(super) struct Frames<R> {
+    reader: R,
     buffer: BytesMut,
 }
 
-impl Frames {
+impl<R: AsyncRead + Unpin> Frames<R> {
     async fn begin(&mut self) -> Option<Beginning> {
         while self.buffer.len() < 4 {
             self.fill().await?;
@@ -171,7 +189,7 @@ impl Frames {
     }
 
     /// The next frame; `None` at the end, or when what comes is no frame.
-    async fn next(&mut self) -> Option<Bytes> {
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.buffered()? {
                 return Some(frame);
@@ -203,9 +221,11 @@ impl Frames {
     }
 }
 
-struct ReadingHalf {
+struct ReadingHalf<R> {
     door: Door,
-    frames: Frames,
+    /// The door's and this connection's.
+    counters: [Arc<Traffic>; 2],
+    frames: Frames<R>,
     inbox: InboxSender,
     notes: Notes,
     session: SessionId,
@@ -213,10 +233,11 @@ struct ReadingHalf {
     identities: Vec<Identity>,
 }
 
-impl ReadingHalf {
+impl<R: AsyncRead + Unpin> ReadingHalf<R> {
     /// Reads until the connection or the session ends; why.
     async fn run(mut self) -> &'static str {
         while let Some(frame) = self.frames.next().await {
+            self.counters.iter().for_each(|counter| counter.receive());
             let mut jute = Jute::new(frame);
             let (Ok(xid), Ok(code)) = (jute.int(), jute.int()) else { return "a frame without a header" };
             let (asked, shape) = requests::read(code, &mut jute, self.session);
@@ -238,38 +259,77 @@ impl ReadingHalf {
             Asked::Write(operation) => {
                 self.submitted = self.submitted.next();
                 let is_last = matches!(operation, Operation::CloseSession { .. });
-                self.note(Note { xid, shape, is_last, zxid: None, is_silent: false });
+                self.note(Note { xid, shape, is_last, zxid: None, is_silent: false, since: Instant::now() });
                 let acknowledged = WriteNumber(self.submitted.0 - 1);
                 self.send(Incoming::Write { number: Some(self.submitted), acknowledged, operation }).await
             }
             Asked::Read(request) => {
-                self.note(Note { xid, shape, is_last: false, zxid: None, is_silent: false });
+                self.note(Note {
+                    xid,
+                    shape,
+                    is_last: false,
+                    zxid: None,
+                    is_silent: false,
+                    since: Instant::now(),
+                });
                 self.send(Incoming::Read { xid: 0, request, consistency: Consistency::Session }).await
             }
             Asked::Rearm { since, watches } => {
-                self.note(Note { xid, shape, is_last: false, zxid: None, is_silent: false });
+                self.note(Note {
+                    xid,
+                    shape,
+                    is_last: false,
+                    zxid: None,
+                    is_silent: false,
+                    since: Instant::now(),
+                });
                 self.send(Incoming::Rearm { xid: 0, since, watches }).await
+            }
+            Asked::Reconfig(change) => {
+                let changed = reconfig::change(&self.door, &self.identities, &change).await;
+                let since = Instant::now();
+                self.note(Note { xid, shape, is_last: false, zxid: None, is_silent: false, since });
+                match changed {
+                    Ok(()) => {
+                        let request = reconfig::configuration();
+                        self.send(Incoming::Read { xid: 0, request, consistency: Consistency::Session }).await
+                    }
+                    Err(error) => self.send(Incoming::Refused { xid: 0, error }).await,
+                }
             }
             Asked::Ping => self.send(Incoming::Heartbeat { sequence: 0 }).await,
             Asked::Auth { scheme, credential } => self.authenticate(xid, &scheme, &credential).await,
             Asked::Refused(error, is_last) => {
                 let zxid = is_last.then_some(-1);
-                self.note(Note { xid, shape, is_last, zxid, is_silent: false });
+                self.note(Note { xid, shape, is_last, zxid, is_silent: false, since: Instant::now() });
                 self.send(Incoming::Refused { xid: 0, error }).await
             }
         }
     }
 
     async fn authenticate(&mut self, xid: i32, scheme: &str, credential: &[u8]) -> bool {
-        let note = |is_last, is_silent| Note { xid, shape: Shape::Empty, is_last, zxid: Some(0), is_silent };
+        let note = |is_last, is_silent| Note {
+            xid,
+            shape: Shape::Empty,
+            is_last,
+            zxid: Some(0),
+            is_silent,
+            since: Instant::now(),
+        };
         let proved = match scheme {
             // The address was proved by the connection itself.
-            "ip" => Ok(self.identities.clone()),
+            "ip" => Ok(self.identities.iter().filter(|identity| identity.scheme == "ip").cloned().collect()),
             _ => self.door.authenticator.prove(scheme, credential),
         };
         match proved {
             Ok(proved) => {
                 let last = proved.len().saturating_sub(1);
+                let known = &mut self.identities;
+                proved.iter().for_each(|identity| {
+                    if !known.contains(identity) {
+                        known.push(identity.clone());
+                    }
+                });
                 for (index, identity) in proved.into_iter().enumerate() {
                     self.note(note(false, index < last));
                     if !self.send(Incoming::Identified { xid: 0, identity }).await {
@@ -294,15 +354,16 @@ impl ReadingHalf {
     }
 }
 
-struct WritingHalf {
-    writer: OwnedWriteHalf,
+struct WritingHalf<W> {
+    writer: W,
     outbox: OutboxReader,
     notes: Notes,
+    counters: [Arc<Traffic>; 2],
     /// The highest transaction told so far: it never goes back for a client.
     zxid: u64,
 }
 
-impl WritingHalf {
+impl<W: AsyncWrite + Unpin> WritingHalf<W> {
     async fn run(mut self) {
         let mut out = BytesMut::new();
         while let Ok(taken) = self.outbox.take(TAKE_MAX).await {
@@ -316,7 +377,7 @@ impl WritingHalf {
                     break;
                 }
             }
-            if self.writer.write_all(&out).await.is_err() || !goes_on {
+            if self.writer.write_all(&out).await.and(self.writer.flush().await).is_err() || !goes_on {
                 break;
             }
             if out.capacity() > BUFFER_KEPT {
@@ -330,6 +391,7 @@ impl WritingHalf {
 
     /// Puts one message; false if the connection ends behind it.
     fn put(&mut self, out: &mut BytesMut, outgoing: Outgoing) -> bool {
+        self.counters.iter().for_each(|counter| counter.send());
         match outgoing {
             Outgoing::Event(event) => {
                 put_event(out, event.body.position.zxid.0, event.body.kind, &event.body.path);
@@ -365,6 +427,8 @@ impl WritingHalf {
 
     /// An answer without a note would shift all behind it: the connection ends instead.
     fn next_note(&self) -> Option<Note> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        let note = self.notes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
+        self.counters.iter().for_each(|counter| counter.answer(note.since.elapsed()));
+        Some(note)
     }
 }

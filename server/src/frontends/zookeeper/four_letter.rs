@@ -11,17 +11,20 @@ use quorate_core::id::SessionId;
 use quorate_core::reply::ReadResult;
 use quorate_core::request::ReadRequest;
 use quorate_core::state::Caller;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::{Door, Listed};
+use super::{Door, Listed, read_only};
 
 /// The ZooKeeper whose protocol this door speaks, then our own version.
 const VERSION: &str = concat!("3.9.5-quorate-", env!("CARGO_PKG_VERSION"), ", built on 2026-11-21 00:00 UTC");
 
 /// Answers a word and ends the connection; unknown words get nothing.
-pub async fn answer(door: &Door, word: [u8; 4], mut writer: OwnedWriteHalf) {
-    let Some(text) = text(door, &word) else { return };
+pub async fn answer(door: &Door, word: [u8; 4], mut writer: impl AsyncWrite + Unpin) {
+    let answer = match &word {
+        b"isro" => Some(if read_only::has_quorum(&door.coordinator).await { "rw" } else { "ro" }.into()),
+        word => text(door, word),
+    };
+    let Some(text) = answer else { return };
     // Whoever asked may have gone.
     if writer.write_all(text.as_bytes()).await.is_ok() {
         let _ = writer.shutdown().await;
@@ -31,7 +34,6 @@ pub async fn answer(door: &Door, word: [u8; 4], mut writer: OwnedWriteHalf) {
 fn text(door: &Door, word: &[u8; 4]) -> Option<String> {
     Some(match word {
         b"ruok" => "imok".into(),
-        b"isro" => if mode(door).is_some() { "rw" } else { "null" }.into(),
         b"envi" => environment(),
         b"conf" => configuration(door),
         b"srvr" => server(door, None),
@@ -45,8 +47,14 @@ fn text(door: &Door, word: &[u8; 4]) -> Option<String> {
         b"dirs" => {
             format!("datadir_size: 0\nlogdir_size: {}\n", door.coordinator.replica().own_status().log_bytes)
         }
-        b"crst" => "Connection stats reset.\n".into(),
-        b"srst" => "Server stats reset.\n".into(),
+        b"crst" => {
+            door.connections.all().iter().for_each(|client| client.traffic.reset());
+            "Connection stats reset.\n".into()
+        }
+        b"srst" => {
+            door.traffic.reset();
+            "Server stats reset.\n".into()
+        }
         _ => return None,
     })
 }
@@ -92,14 +100,28 @@ fn server(door: &Door, clients: Option<Vec<Listed>>) -> String {
     if let Some(clients) = clients {
         text.push_str("Clients:\n");
         for client in clients {
-            let _ = writeln!(text, " /{}[1](queued=0,recved=0,sent=0)", client.address);
+            let counts = client.traffic.counts();
+            let _ = writeln!(
+                text,
+                " /{}[1](queued={},recved={},sent={})",
+                client.address,
+                counts.received.saturating_sub(counts.sent),
+                counts.received,
+                counts.sent
+            );
         }
         text.push('\n');
     }
     let sizes = door.coordinator.local().sizes();
+    let counts = door.traffic.counts();
     let _ = write!(
         text,
-        "Latency min/avg/max: 0/0.0/0\nReceived: 0\nSent: 0\nConnections: {}\nOutstanding: {}\nZxid: {:#x}\nMode: {mode}\nNode count: {}\n",
+        "Latency min/avg/max: {}/{:.1}/{}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: {:#x}\nMode: {mode}\nNode count: {}\n",
+        counts.latency_min,
+        counts.latency_mean,
+        counts.latency_max,
+        counts.received,
+        counts.sent,
         door.connections.all().len(),
         sizes.in_flight,
         door.coordinator.local().progress_now().zxid.0,
@@ -117,11 +139,12 @@ fn monitor(door: &Door) -> String {
     };
     line("version", &VERSION);
     line("server_state", &mode);
-    line("avg_latency", &0);
-    line("min_latency", &0);
-    line("max_latency", &0);
-    line("packets_received", &0);
-    line("packets_sent", &0);
+    let counts = door.traffic.counts();
+    line("avg_latency", &format_args!("{:.4}", counts.latency_mean));
+    line("min_latency", &counts.latency_min);
+    line("max_latency", &counts.latency_max);
+    line("packets_received", &counts.received);
+    line("packets_sent", &counts.sent);
     line("num_alive_connections", &door.connections.all().len());
     line("outstanding_requests", &sizes.in_flight);
     line("znode_count", &sizes.state.znodes);
@@ -140,13 +163,20 @@ fn monitor(door: &Door) -> String {
 fn consoles(door: &Door) -> String {
     let mut text = String::new();
     for client in door.connections.all() {
+        let counts = client.traffic.counts();
         let _ = writeln!(
             text,
-            " /{}[1](queued=0,recved=0,sent=0,sid={:#x},est={},to={})",
+            " /{}[1](queued={},recved={},sent={},sid={:#x},est={},to={},minlat={},avglat={:.1},maxlat={})",
             client.address,
+            counts.received.saturating_sub(counts.sent),
+            counts.received,
+            counts.sent,
             client.session.0,
             client.since.elapsed().as_millis(),
-            client.timeout_ms
+            client.timeout_ms,
+            counts.latency_min,
+            counts.latency_mean,
+            counts.latency_max
         );
     }
     text

@@ -1,9 +1,11 @@
 //! The ZooKeeper door: unmodified ZooKeeper clients, on port 2181.
 //!
-//! - [`connection`]: one client, from its greeting to its end;
+//! - [`connection`]: one client, from its greeting to its end; [`read_only`]: one that is content with
+//!   a member that has no quorum;
 //! - [`jute`]: the encoding; [`records`]: what is encoded; [`requests`] and [`replies`]: to and from
 //!   the core's words;
-//! - [`four_letter`]: `ruok`, `srvr` and their like.
+//! - [`reconfig`]: the members, changed in ZooKeeper's words;
+//! - [`four_letter`]: `ruok`, `srvr` and their like; [`traffic`]: what they count.
 //!
 //! A door like any other: the rules are the core's, sessions are the coordinator's, and what a
 //! client does here is seen through gRPC at once. Next room: coordinator/.
@@ -11,23 +13,32 @@
 pub mod connection;
 pub mod four_letter;
 pub mod jute;
+pub mod read_only;
+pub mod reconfig;
 pub mod records;
 pub mod replies;
 pub mod requests;
+pub mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_core::id::SessionId;
-use tokio::net::TcpListener;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::config::SecretDigest;
 use crate::coordinator::Coordinator;
-use crate::coordinator::auth::Authenticator;
+use crate::coordinator::auth::{Authenticator, ip_identity};
+use crate::frontends::zookeeper::traffic::Traffic;
+use crate::tls;
 
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted (no file descriptors left).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -37,24 +48,39 @@ pub struct Door {
     coordinator: Coordinator,
     authenticator: Authenticator,
     connections: Connections,
+    /// Of all connections there ever were.
+    traffic: Arc<Traffic>,
+    may_reconfigure: bool,
 }
 
-/// Serves clients until the future is dropped.
-pub async fn serve(
-    listener: TcpListener,
-    coordinator: Coordinator,
-    super_digest: Option<SecretDigest>,
-    per_address_max: usize,
-) {
-    let connections = Connections { per_address_max, shared: Arc::default() };
-    let door = Door { coordinator, authenticator: Authenticator::new(super_digest), connections };
+impl Door {
+    /// One for all its listeners.
+    pub fn new(
+        coordinator: Coordinator,
+        super_digest: Option<SecretDigest>,
+        per_address_max: usize,
+        may_reconfigure: bool,
+    ) -> Door {
+        Door {
+            coordinator,
+            authenticator: Authenticator::new(super_digest),
+            connections: Connections { per_address_max, shared: Arc::default() },
+            traffic: Arc::default(),
+            may_reconfigure,
+        }
+    }
+}
+
+/// Serves clients, with TLS if there are certificates, until the future is dropped.
+pub async fn serve(door: Door, listener: TcpListener, certificates: Option<Arc<ServerConfig>>) {
+    let acceptor = certificates.map(TlsAcceptor::from);
     let mut serving = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     if let Some(counted) = door.connections.count(address.ip()) {
-                        let served = connection::serve(door.clone(), stream, address);
+                        let served = admit(door.clone(), stream, address, acceptor.clone());
                         serving.spawn(async move {
                             let _counted = counted;
                             served.await;
@@ -70,6 +96,29 @@ pub async fn serve(
             },
             Some(_) = serving.join_next(), if !serving.is_empty() => {}
         }
+    }
+}
+
+/// Serves one connection, behind its TLS handshake if there is to be one.
+async fn admit(door: Door, stream: TcpStream, address: SocketAddr, acceptor: Option<TlsAcceptor>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %address, "the socket cannot be set up");
+        return;
+    }
+    let mut identities = ip_identity(Some(address.ip()));
+    let Some(acceptor) = acceptor else {
+        let (reader, writer) = stream.into_split();
+        return connection::serve(door, reader, writer, address, identities).await;
+    };
+    match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            identities.extend(shown.and_then(tls::identity_of));
+            let (reader, writer) = tokio::io::split(stream);
+            connection::serve(door, reader, writer, address, identities).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
     }
 }
 
@@ -98,6 +147,8 @@ pub struct Listed {
     pub timeout_ms: u32,
     /// When it connected.
     pub since: Instant,
+    /// What it sent and was sent.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Counts a connection until dropped.
@@ -126,11 +177,17 @@ impl Connections {
         Some(Counted { connections: self.clone(), address })
     }
 
-    fn list(&self, address: SocketAddr, session: SessionId, timeout_ms: u32) -> Listing {
+    fn list(
+        &self,
+        address: SocketAddr,
+        session: SessionId,
+        timeout_ms: u32,
+        traffic: Arc<Traffic>,
+    ) -> Listing {
         let mut known = self.lock();
         known.last += 1;
         let key = known.last;
-        known.listed.insert(key, Listed { address, session, timeout_ms, since: Instant::now() });
+        known.listed.insert(key, Listed { address, session, timeout_ms, since: Instant::now(), traffic });
         Listing { connections: self.clone(), key }
     }
 

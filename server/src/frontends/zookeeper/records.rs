@@ -4,6 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_core::acl::{AclEntry, Permissions};
 use quorate_core::change::EventKind;
+use quorate_core::id::SessionId;
 use quorate_core::znode::Stat;
 
 use super::jute::{Malformed, Reader, put_string, put_vector};
@@ -73,23 +74,30 @@ impl ConnectRequest {
             read_only: if reader.remaining() > 0 { Some(reader.boolean()?) } else { None },
         })
     }
+
+    /// The session to resume, with its password; `None` for a new one.
+    pub fn resume(&self) -> Option<(SessionId, [u8; 16])> {
+        let password = self.password[..].try_into().unwrap_or_default();
+        (self.session != 0).then_some((SessionId(self.session.cast_unsigned()), password))
+    }
 }
 
-/// Puts the answer to a [`ConnectRequest`]; session 0 says "expired".
+/// Puts the answer to a [`ConnectRequest`]; session 0 says "expired". `read_only`: whether this member
+/// is; not told to clients that did not speak of it.
 pub fn put_connect_response(
     out: &mut BytesMut,
     timeout_ms: i32,
     session: i64,
     password: &[u8; 16],
-    with_read_only: bool,
+    read_only: Option<bool>,
 ) {
     let frame = begin_frame(out);
     out.put_i32(0);
     out.put_i32(timeout_ms);
     out.put_i64(session);
     super::jute::put_buffer(out, Some(password));
-    if with_read_only {
-        out.put_u8(0);
+    if let Some(read_only) = read_only {
+        out.put_u8(read_only.into());
     }
     end_frame(out, frame);
 }

@@ -53,6 +53,19 @@ pub enum Shape {
     MultiRead(Vec<i32>),
 }
 
+/// Which members there shall be, in ZooKeeper's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembersAsked {
+    /// `server.N=…`, comma-separated.
+    pub joining: Option<String>,
+    /// Ids, comma-separated.
+    pub leaving: Option<String>,
+    /// All of them, instead of the two above.
+    pub members: Option<String>,
+    /// The version that this changes; −1 for any.
+    pub version: i64,
+}
+
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -74,6 +87,8 @@ pub enum Asked {
         /// Kinds and paths.
         watches: Vec<(WatchKind, String)>,
     },
+    /// Other members.
+    Reconfig(MembersAsked),
     /// Alive.
     Ping,
     /// Cannot be understood, or not allowed; whether the connection ends behind the answer.
@@ -186,9 +201,9 @@ fn understand(code: i32, reader: &mut Reader, session: SessionId) -> Result<(Ask
         }
         opcode::PING => Ok((Asked::Ping, Shape::Empty)),
         opcode::RECONFIG => {
-            let detail = "members change by quorate cluster, not by reconfig";
-            let error = Error::new(ErrorKind::ReconfigDisabled, detail);
-            Ok((Asked::Refused(error, false), Shape::Empty))
+            let (joining, leaving) = (reader.nullable_string()?, reader.nullable_string()?);
+            let (members, version) = (reader.nullable_string()?, reader.long()?);
+            Ok((Asked::Reconfig(MembersAsked { joining, leaving, members, version }), Shape::Data))
         }
         _ => {
             let error = Error::new(ErrorKind::Unimplemented, format!("operation {code}"));
