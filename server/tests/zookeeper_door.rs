@@ -1,6 +1,8 @@
 //! The ZooKeeper door over a bare socket: handshake, replies and events in order, a session that
 //! moves to another connection, four-letter words, and frames that nobody should send.
 
+// Others use more of it.
+#[allow(dead_code)]
 mod zookeeper_support;
 
 use std::thread::scope;
@@ -169,6 +171,29 @@ fn what_is_no_request_ends_its_connection_and_nothing_else() {
     });
     witness.ask(1, EXISTS, &read("/large-7", false));
     assert_eq!(witness.receive().expect("an answer").error, 0);
+}
+
+#[test]
+fn an_id_that_is_null_is_an_empty_one() {
+    let member = Member::start(&[]);
+    let (mut wire, _) = member.session();
+    let mut credential = vec![0; 4];
+    put_bytes(&mut credential, Some(b"digest"));
+    put_bytes(&mut credential, Some(b"ann:secret"));
+    wire.ask(-4, AUTH, &credential);
+    assert_eq!(wire.receive().expect("an answer").error, 0);
+    let mut record = Vec::new();
+    put_bytes(&mut record, Some(b"/hers"));
+    put_bytes(&mut record, None);
+    record.extend([0, 0, 0, 1, 0, 0, 0, 31]);
+    put_bytes(&mut record, Some(b"auth"));
+    put_bytes(&mut record, None);
+    record.extend([0; 4]);
+    wire.ask(1, CREATE, &record);
+    assert_eq!(wire.receive().expect("an answer").error, 0);
+    let (mut other, _) = member.session();
+    other.ask(1, GET_DATA, &read("/hers", false));
+    assert_eq!(other.receive().expect("an answer").error, -102);
 }
 
 #[test]

@@ -134,7 +134,11 @@ impl Generator {
                 "acl world:someone"
             }
             5 | 6 => {
-                record.int(1).int(31).text("auth").text("");
+                record.int(1).int(31).text("auth");
+                match self.random.bool() {
+                    true => record.text(""),
+                    false => record.bytes(None),
+                };
                 "acl auth"
             }
             7 => {
@@ -402,7 +406,10 @@ impl Generator {
             0 => (code::WHO_AM_I, "whoAmI".into()),
             1 => {
                 let prefix = ["/", "", "/a", "/a/x", "/b", " ", "no"][self.random.usize(..7)];
-                record.text(prefix);
+                match prefix.is_empty() && self.random.bool() {
+                    true => record.bytes(None),
+                    false => record.text(prefix),
+                };
                 (code::GET_EPHEMERALS, format!("getEphemerals {prefix:?}"))
             }
             _ => {

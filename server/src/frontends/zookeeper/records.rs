@@ -106,7 +106,9 @@ pub fn put_connect_response(
 pub fn read_acl(reader: &mut Reader) -> Result<Vec<AclEntry>, Malformed> {
     reader.vector(12, |reader| {
         let permissions = Permissions((reader.int()? & 31) as u8);
-        Ok(AclEntry { permissions, scheme: reader.string()?, id: reader.string()? })
+        // Some clients send an empty id ("auth" has none) as a null one.
+        let mut text = || reader.nullable_string().map(Option::unwrap_or_default);
+        Ok(AclEntry { permissions, scheme: text()?, id: text()? })
     })
 }
 

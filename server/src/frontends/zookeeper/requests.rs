@@ -150,7 +150,10 @@ fn understand(code: i32, reader: &mut Reader, session: SessionId) -> Result<(Ask
         opcode::GET_CHILDREN2 => read(read_list(reader)?, Shape::ChildrenAndStat),
         opcode::GET_ACL => read(ReadRequest::GetAcl { path: reader.string()? }, Shape::Acl),
         opcode::SYNC => read(ReadRequest::Sync { path: reader.string()? }, Shape::Synced),
-        opcode::GET_EPHEMERALS => read(ReadRequest::Ephemerals { prefix: reader.string()? }, Shape::Paths),
+        opcode::GET_EPHEMERALS => read(
+            ReadRequest::Ephemerals { prefix: reader.nullable_string()?.unwrap_or_default() },
+            Shape::Paths,
+        ),
         opcode::GET_ALL_CHILDREN_NUMBER => {
             read(ReadRequest::CountDescendants { path: reader.string()? }, Shape::Count)
         }
@@ -196,7 +199,8 @@ fn understand(code: i32, reader: &mut Reader, session: SessionId) -> Result<(Ask
         }
         opcode::AUTH => {
             let _kind = reader.int()?;
-            let (scheme, credential) = (reader.string()?, reader.buffer()?.unwrap_or_default());
+            let scheme = reader.nullable_string()?.unwrap_or_default();
+            let credential = reader.buffer()?.unwrap_or_default();
             Ok((Asked::Auth { scheme, credential }, Shape::Empty))
         }
         opcode::PING => Ok((Asked::Ping, Shape::Empty)),
