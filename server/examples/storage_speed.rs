@@ -33,7 +33,7 @@ use quorate_server::replica::types::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: quorate_allocator::MiMalloc = quorate_allocator::MiMalloc;
 
 const RUN: Duration = Duration::from_secs(2);
 
