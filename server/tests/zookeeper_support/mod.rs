@@ -25,7 +25,7 @@ impl Member {
     /// Starts one alone and waits until it serves.
     pub fn start(further: &[(&str, &str)]) -> Member {
         let member = Member::spawn(1, free_ports(1), further);
-        member.wait_until("it serves", |member| member.word("srvr").contains("Mode: "));
+        member.wait_until("it serves", Member::serves);
         member
     }
 
@@ -41,9 +41,15 @@ impl Member {
         further.push(("--initial-cluster", &founders));
         let members = [1, 2].map(|id| Member::spawn(id, first + (id - 1) * PORTS, &further));
         for member in &members {
-            member.wait_until("it serves", |member| member.word("srvr").contains("Mode: "));
+            member.wait_until("it serves", Member::serves);
         }
         members
+    }
+
+    /// Serves, and has published its membership: all later transactions are the test's.
+    fn serves(&self) -> bool {
+        let answer = self.word("srvr");
+        answer.contains("Mode: ") && !answer.contains("Zxid: 0x0\n")
     }
 
     fn spawn(id: u16, first: u16, further: &[(&str, &str)]) -> Member {
