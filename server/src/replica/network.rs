@@ -123,6 +123,14 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            // openraft pauses after a failure where it is asked for the first request: a connection that
+            // failed before that would be tried again at once, tens of thousands of times a second.
+            let mut input = input;
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(futures_util::stream::empty());
+                return Ok(nothing);
+            };
+            let input = futures_util::stream::once(std::future::ready(first)).chain(input);
             let envelope = self.envelope;
             let sent = Arc::new(AtomicU64::new(0));
             let counter = sent.clone();
