@@ -42,7 +42,18 @@ const BELOW_BLOCKS: &[u8] = &[0, 0xff, 0xff];
 /// A sled directory, open.
 pub struct Database {
     path: PathBuf,
-    tree: sled::Db,
+    /// There until it is dropped.
+    tree: Option<sled::Db>,
+}
+
+impl Drop for Database {
+    /// sled syncs its file when it goes, and panics if that fails: a member that stops because its
+    /// disk failed would end by that instead of by its own message. Whoever cannot sync leaves it.
+    fn drop(&mut self) {
+        if self.sync().is_err() {
+            std::mem::forget(self.tree.take());
+        }
+    }
 }
 
 /// A block and its key.
@@ -54,7 +65,7 @@ impl Database {
         let config = sled::Config::new().path(path).cache_capacity(CACHE).segment_size(SEGMENT);
         for _ in 0..LOCK_TRIES {
             match guarded(path, || config.open())? {
-                Ok(tree) => return Ok(Database { path: path.to_path_buf(), tree }),
+                Ok(tree) => return Ok(Database { path: path.to_path_buf(), tree: Some(tree) }),
                 Err(error) if !is_locked(&error) => return Err(sled_error(path, error)),
                 Err(_) => std::thread::sleep(LOCK_WAIT),
             }
@@ -214,7 +225,8 @@ impl Database {
     }
 
     fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, CheckpointError> {
-        guarded(&self.path, || work(&self.tree))?.map_err(|error| sled_error(&self.path, error))
+        let tree = self.tree.as_ref().expect("only dropping takes it");
+        guarded(&self.path, || work(tree))?.map_err(|error| sled_error(&self.path, error))
     }
 }
 
