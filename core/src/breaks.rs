@@ -30,10 +30,12 @@ pub enum Break {
     WipedIdVotes,
     /// A member that hears of a leader before it knows the leader's address never asks again.
     ForgetsNewLeader,
+    /// A leader that was killed and is back within its term leads on in it.
+    RestartedLeaderLeadsOn,
 }
 
 /// All of them, with their names.
-pub const BREAKS: [(Break, &str, bool); 10] = [
+pub const BREAKS: [(Break, &str, bool); 11] = [
     (Break::SkipFsync, "skip_fsync", cfg!(quorate_break = "skip_fsync")),
     (Break::ReplyBeforeCommit, "reply_before_commit", cfg!(quorate_break = "reply_before_commit")),
     (Break::DropReplyTable, "drop_reply_table", cfg!(quorate_break = "drop_reply_table")),
@@ -48,6 +50,11 @@ pub const BREAKS: [(Break, &str, bool); 10] = [
     ),
     (Break::WipedIdVotes, "wiped_id_votes", cfg!(quorate_break = "wiped_id_votes")),
     (Break::ForgetsNewLeader, "forgets_new_leader", cfg!(quorate_break = "forgets_new_leader")),
+    (
+        Break::RestartedLeaderLeadsOn,
+        "restarted_leader_leads_on",
+        cfg!(quorate_break = "restarted_leader_leads_on"),
+    ),
 ];
 
 /// Whether the environment chooses.

@@ -3,11 +3,12 @@
 //! The state machine here only remembers; the real one is tested where it lives.
 
 use std::io;
+use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::testing::log::{StoreBuilder, Suite};
-use quorate_server::replica::log_store::{Begin, LogOptions, LogStore, WriterMode};
+use quorate_server::replica::log_store::{Begin, LogOptions, LogStore, Pace, WriterMode};
 use quorate_server::replica::types::{EntryPayload, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
 #[derive(Clone, Default)]
@@ -98,7 +99,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for OnDisk {
     ) -> Result<(tempfile::TempDir, LogStore, Machine), openraft::StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut options = LogOptions::new(directory.path().join("log"));
-        options.writer = self.0;
+        options.writer = self.0.clone();
         // So small that rotation and reads from the disk take part.
         options.segment_bytes = 512;
         options.cache_bytes = 256;
@@ -115,4 +116,13 @@ async fn openraft_accepts_the_log_with_its_writer_thread() {
 #[tokio::test]
 async fn openraft_accepts_the_log_written_inline() {
     Suite::test_all(OnDisk(WriterMode::Inline)).await.expect("the suite passes");
+}
+
+#[tokio::test]
+async fn openraft_accepts_the_log_written_by_a_task() {
+    let pace = Pace {
+        spawn: Arc::new(|task| drop(tokio::spawn(task))),
+        pause: Arc::new(|| std::time::Duration::ZERO),
+    };
+    Suite::test_all(OnDisk(WriterMode::Task(pace))).await.expect("the suite passes");
 }

@@ -73,6 +73,8 @@ pub struct Chaos {
     count: u64,
     spare: Spare,
     replacement: Option<Replacement>,
+    /// How long nothing more goes wrong, nor is mended, after the last fault.
+    undisturbed: Duration,
 }
 
 impl Chaos {
@@ -86,7 +88,20 @@ impl Chaos {
     ) -> Chaos {
         let network = spare.shared.network.clone();
         let (faults, agenda, count, replacement) = (Faults::default(), BTreeMap::new(), 0, None);
-        Chaos { hosts, network, clients, tripped, random, faults, agenda, count, spare, replacement }
+        let undisturbed = Duration::ZERO;
+        Chaos {
+            hosts,
+            network,
+            clients,
+            tripped,
+            random,
+            faults,
+            agenda,
+            count,
+            spare,
+            replacement,
+            undisturbed,
+        }
     }
 
     /// Starts the members, each in its own time.
@@ -122,7 +137,7 @@ impl Chaos {
             }
             if rough && now >= next {
                 self.inflict();
-                next = now + self.pause(100, 2500);
+                next = now + self.pause(100, 2500).max(std::mem::take(&mut self.undisturbed));
             }
         }
     }
@@ -222,7 +237,8 @@ impl Chaos {
                 let takes_effect = self.random.bool();
                 self.hosts[one].crash_at(operations, takes_effect);
             }
-            50..72 => self.partition(),
+            50..70 => self.partition(),
+            70..72 => self.isolate_leader_for_long(),
             72..84 => self.storm(),
             84..88 => self.lose_disk(),
             88..92 => {
@@ -358,6 +374,22 @@ impl Chaos {
         }
         let pause = self.pause(200, 7000);
         self.later(pause, Later::Heal);
+    }
+
+    /// The leader alone with its clients for longer than sessions live: whatever it then tells them
+    /// of their sessions, the others decide.
+    fn isolate_leader_for_long(&mut self) {
+        self.noted("leader isolated for long");
+        let leader = self.leader();
+        let leader = self.hosts[leader].node;
+        self.network.heal();
+        for other in self.hosts.iter().map(|host| host.node).filter(|node| *node != leader) {
+            self.network.cut(leader, other);
+            self.network.cut(other, leader);
+        }
+        self.agenda.retain(|_, later| !matches!(later, Later::Heal));
+        self.undisturbed = self.pause(6_000, 14_000);
+        self.later(self.undisturbed, Later::Heal);
     }
 
     fn storm(&mut self) {

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use quorate_core::record::RecordWrite;
 use quorate_server::replica::checkpoint::{
@@ -15,7 +16,7 @@ use quorate_server::replica::checkpoint::{
     WorkMode,
 };
 use quorate_server::replica::files::{Fault, File, Files, MemoryFiles};
-use quorate_server::replica::log_store::WriterMode;
+use quorate_server::replica::log_store::{Pace, WriterMode};
 use quorate_server::replica::storage::{Disk, SegmentSizes};
 use tokio::sync::Notify;
 
@@ -104,14 +105,32 @@ impl Tripwire {
 }
 
 impl Platter {
-    /// The disk as one life of a process sees it.
-    pub fn mount(&self, wire: &Arc<Tripwire>, segments: SegmentSizes) -> Disk {
+    /// The disk as one life of a process sees it. What goes to the log takes time, at most `slowest`
+    /// but for one group in thirty, which takes ten times as long; `random` draws how much.
+    pub fn mount(
+        &self,
+        wire: &Arc<Tripwire>,
+        segments: SegmentSizes,
+        slowest: Duration,
+        random: fastrand::Rng,
+    ) -> Disk {
+        let life = wire.life.clone();
+        let random = Mutex::new(random);
+        let slowest = slowest.as_micros() as u64;
+        let pace = Pace {
+            spawn: Arc::new(move |task| life.spawn(task)),
+            pause: Arc::new(move || {
+                let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
+                let factor = if random.u32(..30) == 0 { 10 } else { 1 };
+                Duration::from_micros(random.u64(..=slowest) * factor)
+            }),
+        };
         let checkpoints = LivingCheckpoints { store: self.checkpoints.clone(), wire: wire.clone() };
         let checkpoints: Arc<dyn CheckpointStore> = Arc::new(checkpoints);
         Disk {
             files: Arc::new(LivingFiles { files: self.files.clone(), wire: wire.clone() }),
             checkpoints: Arc::new(move |_| Ok(checkpoints.clone())),
-            writer: WriterMode::Inline,
+            writer: WriterMode::Task(pace),
             work: WorkMode::Inline,
             segments: Some(segments),
         }
@@ -270,7 +289,8 @@ mod tests {
         let platter = Platter::default();
         let life = Life::begin(1);
         let wire = Arc::new(Tripwire::new(life.clone(), Arc::default()));
-        let disk = platter.mount(&wire, SegmentSizes { segment_bytes: 1 << 16, growth_bytes: 1 << 12 });
+        let segments = SegmentSizes { segment_bytes: 1 << 16, growth_bytes: 1 << 12 };
+        let disk = platter.mount(&wire, segments, Duration::ZERO, fastrand::Rng::with_seed(1));
         (platter, wire, disk, life)
     }
 

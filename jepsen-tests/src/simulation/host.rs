@@ -44,6 +44,8 @@ pub struct Setup {
     pub checkpoint_interval: Duration,
     /// Of the log.
     pub segments: SegmentSizes,
+    /// How long a group of the log's writes takes, as a rule at most.
+    pub disk_slowest: Duration,
 }
 
 impl Setup {
@@ -78,6 +80,7 @@ pub struct Host {
     shared: Shared,
     config: Config,
     segments: SegmentSizes,
+    disk_slowest: Duration,
     platter: Platter,
     running: Option<Running>,
     tripped: Arc<Notify>,
@@ -119,6 +122,7 @@ impl Host {
             config,
             lost: Arc::default(),
             segments: setup.segments,
+            disk_slowest: setup.disk_slowest,
             platter: Platter::default(),
             running: None,
             tripped,
@@ -141,7 +145,7 @@ impl Host {
             environment: Environment::new(self.clock.clone()),
             transport: Arc::new(transport),
             switch: PeerSwitch::default(),
-            disk: self.platter.mount(&wire, self.segments),
+            disk: self.platter.mount(&wire, self.segments, self.disk_slowest, self.random.fork()),
             observer: Some(self.shared.inspector.observer(life.clone())),
         };
         self.shared.network.trace.note(format_args!("start {}", self.node));

@@ -34,6 +34,9 @@ const FOUNDED: Duration = Duration::from_secs(60);
 /// How long it may take to heal once nothing goes wrong any more.
 const HEALED: Duration = Duration::from_secs(60);
 
+/// The longest pause between two operations of a quiet client.
+const QUIET: Duration = Duration::from_secs(20);
+
 /// How a seed ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
@@ -156,6 +159,8 @@ fn draw_setup(random: &mut fastrand::Rng) -> Setup {
             segment_bytes: 1 << random.u32(12..17),
             growth_bytes: 1 << random.u32(11..14),
         },
+        // From a disk that is hardly noticed to one that is slower than the network.
+        disk_slowest: Duration::from_micros(1 << random.u32(6..16)),
     }
 }
 
@@ -186,6 +191,8 @@ impl Traffic {
         };
         let pause_max = Duration::from_millis(random.u64(20..400));
         let count = random.u64(3..=5);
+        // It hardly ever asks for anything: heartbeats are all that its session lives by.
+        let quiet = random.u64(..count);
         for client in 0..=count {
             let node = CLIENTS + client;
             let first_process = (client as Process) * 10;
@@ -203,7 +210,7 @@ impl Traffic {
                 stop: stopped.clone(),
                 last_change: last_change.clone(),
                 seen: Arc::default(),
-                pause_max,
+                pause_max: if client == quiet { QUIET } else { pause_max },
             };
             if client == count {
                 // Prepares the tree and judges at the end.

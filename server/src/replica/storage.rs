@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use openraft::SnapshotPolicy;
+use quorate_core::breaks::{Break, is_broken};
 use quorate_core::state::State;
 
 use super::QuorateRaft;
@@ -134,7 +135,7 @@ pub fn open(
     let begin = if is_new && !has_begun { Begin::New } else { Begin::Existing };
     let mut options = LogOptions::new(directory);
     options.files = disk.files.clone();
-    options.writer = disk.writer;
+    options.writer = disk.writer.clone();
     options.sync_meter = Some(metrics.fsync.clone());
     if let Some(sizes) = disk.segments {
         options.segment_bytes = sizes.segment_bytes;
@@ -221,7 +222,7 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StorageError> {
         // A leader sends entries while it still writes them. One that died may have lost entries that
         // others acknowledged; leading on in the same term it would put others in their place, under
         // the same ids. So it must be elected anew.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(is_broken(Break::RestartedLeaderLeadsOn)),
         backoff: "20ms 40ms 80ms ..500ms".into(),
         ..openraft::Config::default()
     };

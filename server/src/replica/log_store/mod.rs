@@ -29,7 +29,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use prometheus::Histogram;
 use tokio::sync::{mpsc, oneshot};
@@ -73,12 +75,29 @@ pub struct LogOptions {
 }
 
 /// Who writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum WriterMode {
     /// A thread of its own, so that nobody else waits for the disk.
     Thread,
-    /// The caller, before its call returns: the simulator's way, where nothing may run by itself.
+    /// The caller, before its call returns.
     Inline,
+    /// A task, on a disk that takes time: the simulator's way, where there are no threads.
+    Task(Pace),
+}
+
+/// How a task writes the log.
+#[derive(Clone)]
+pub struct Pace {
+    /// Runs the task for as long as its process lives.
+    pub spawn: Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>,
+    /// How long the next group takes on its way to the disk.
+    pub pause: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pace").finish_non_exhaustive()
+    }
 }
 
 /// Whether a log must be there.
@@ -123,6 +142,7 @@ pub struct LogStore {
 enum Hand {
     Thread { queue: Option<mpsc::Sender<Job>>, thread: Option<JoinHandle<()>> },
     Inline(Box<Mutex<Writer>>),
+    Task(mpsc::Sender<Job>),
 }
 
 impl LogStore {
@@ -156,10 +176,15 @@ impl LogStore {
         segments.push_back(active.segment.clone());
         let view = View::new(state.clone(), locations, segments, options.cache_bytes);
         let view = Arc::new(Mutex::new(view));
-        let mode = options.writer;
+        let mode = options.writer.clone();
         let writer = Writer::new(options, view.clone(), active, state, next_sequence);
         let hand = match mode {
             WriterMode::Inline => Hand::Inline(Box::new(Mutex::new(writer))),
+            WriterMode::Task(Pace { spawn, pause }) => {
+                let (sender, receiver) = mpsc::channel(QUEUE);
+                spawn(Box::pin(writer.run_paced(receiver, pause)));
+                Hand::Task(sender)
+            }
             WriterMode::Thread => {
                 let (sender, receiver) = mpsc::channel(QUEUE);
                 let thread = std::thread::Builder::new()
@@ -215,9 +240,14 @@ impl LogStore {
     ///
     /// A cancelled call has either accepted the job whole or not at all.
     async fn send(&self, job: Job, accept: impl FnOnce(&mut View) -> io::Result<()>) -> io::Result<()> {
+        let queue = match &self.hand {
+            Hand::Thread { queue, .. } => queue.as_ref(),
+            Hand::Task(queue) => Some(queue),
+            Hand::Inline(_) => None,
+        };
         match &self.hand {
-            Hand::Thread { queue, .. } => {
-                let queue = queue.as_ref().ok_or_else(writer_gone)?;
+            Hand::Thread { .. } | Hand::Task(_) => {
+                let queue = queue.ok_or_else(writer_gone)?;
                 let place = queue.reserve().await.map_err(|_| writer_gone())?;
                 let mut view = lock(&self.view);
                 view.check()?;

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use prometheus::Histogram;
 use quorate_core::breaks::{Break, is_broken};
@@ -101,15 +102,20 @@ impl Writer {
 
     /// Takes jobs from the queue until every sender is gone.
     pub fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        let mut jobs = Vec::new();
         while let Some(job) = queue.blocking_recv() {
-            let mut bytes = job.bytes();
-            jobs.push(job);
-            while bytes < GROUP_BYTES && jobs.len() < GROUP_JOBS {
-                let Ok(job) = queue.try_recv() else { break };
-                bytes += job.bytes();
-                jobs.push(job);
-            }
+            self.process(&mut group(job, &mut queue));
+        }
+    }
+
+    /// The same, without blocking, and with a pause before each group reaches the disk.
+    pub async fn run_paced(
+        mut self,
+        mut queue: mpsc::Receiver<Job>,
+        pause: Arc<dyn Fn() -> Duration + Send + Sync>,
+    ) {
+        while let Some(job) = queue.recv().await {
+            let mut jobs = group(job, &mut queue);
+            tokio::time::sleep(pause()).await;
             self.process(&mut jobs);
         }
     }
@@ -286,6 +292,18 @@ impl Writer {
         let source = io::Error::new(io::ErrorKind::InvalidInput, what);
         LogError::Io { action: "encode a batch for", path: self.active.segment.path.clone(), source }
     }
+}
+
+/// A job and those that have gathered behind it.
+fn group(first: Job, queue: &mut mpsc::Receiver<Job>) -> Vec<Job> {
+    let mut bytes = first.bytes();
+    let mut jobs = vec![first];
+    while bytes < GROUP_BYTES && jobs.len() < GROUP_JOBS {
+        let Ok(job) = queue.try_recv() else { break };
+        bytes += job.bytes();
+        jobs.push(job);
+    }
+    jobs
 }
 
 /// Creates a segment, durable with its header and with what came before it.
