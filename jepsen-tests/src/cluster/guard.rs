@@ -1,8 +1,8 @@
 //! The guard: a small shell that kills members whose harness has died.
 //!
 //! It reads which processes live from a pipe whose other end only the harness holds. However the
-//! harness ends, panic and `kill -9` included, the pipe closes and the guard kills what is left and
-//! removes the cluster's folder. It runs in a process group of its own, so that Ctrl-C reaches the
+//! harness ends, panic and `kill -9` included, the pipe closes and the guard kills what is left,
+//! unmounts and removes the cluster's disks, namespaces and folder. It runs in a process group of its own, so that Ctrl-C reaches the
 //! harness first.
 
 use std::io::Write;
@@ -14,13 +14,26 @@ use super::ClusterError;
 
 const SCRIPT: &str = r#"
 pids=""
-while read -r word pid; do
-  rest=""
-  for known in $pids; do [ "$known" = "$pid" ] || rest="$rest $known"; done
-  pids="$rest"
-  [ "$word" = add ] && pids="$pids $pid"
+namespaces=""
+mounts=""
+while read -r word what; do
+  case "$word" in
+    namespace) namespaces="$namespaces $what" ;;
+    mount) mounts="$mounts$what
+" ;;
+    *)
+      rest=""
+      for known in $pids; do [ "$known" = "$what" ] || rest="$rest $known"; done
+      pids="$rest"
+      [ "$word" = add ] && pids="$pids $what"
+      ;;
+  esac
 done
 for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
+printf '%s' "$mounts" | while read -r mount; do
+  while umount -l "$mount" 2>/dev/null; do :; done
+done
+for namespace in $namespaces; do ip netns del "$namespace" 2>/dev/null; done
 [ -n "$1" ] && rm -rf -- "$1"
 exit 0
 "#;
@@ -59,9 +72,19 @@ impl Guard {
         self.tell("forget", pid)
     }
 
-    fn tell(&mut self, word: &str, pid: u32) -> Result<(), ClusterError> {
+    /// This network namespace must not outlive the harness.
+    pub(super) fn namespace(&mut self, name: &str) -> Result<(), ClusterError> {
+        self.tell("namespace", name)
+    }
+
+    /// What is mounted here must not outlive the harness.
+    pub(super) fn mount(&mut self, folder: &Path) -> Result<(), ClusterError> {
+        self.tell("mount", folder.display())
+    }
+
+    fn tell(&mut self, word: &str, what: impl std::fmt::Display) -> Result<(), ClusterError> {
         let Some(pipe) = &mut self.pipe else { return Ok(()) };
-        writeln!(pipe, "{word} {pid}")
+        writeln!(pipe, "{word} {what}")
             .map_err(|source| ClusterError::Spawn { program: "the guard".into(), source })
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::ClusterError;
+use super::{ClusterError, Faults};
 
 /// One member of a [`super::Cluster`].
 #[derive(Debug)]
@@ -20,12 +20,17 @@ pub struct Member {
     pub peer: String,
     /// Where metrics and health are.
     pub http: String,
+    /// Where ZooKeeper's clients connect, if they may.
+    pub zookeeper: String,
     /// Its data.
     pub data_dir: PathBuf,
     /// What it logged, all its lives.
     pub log: PathBuf,
     /// Whether it joined a running cluster.
     pub join: bool,
+    pub(super) namespace: Option<String>,
+    pub(super) library: Option<PathBuf>,
+    pub(super) faults: Option<Faults>,
     pub(super) child: Option<Child>,
     pub(super) paused: bool,
 }
@@ -45,7 +50,19 @@ impl Member {
         assert!(self.child.is_none(), "member {} runs already", self.id);
         let failed = |source| ClusterError::Spawn { program: program.display().to_string(), source };
         let log = File::options().create(true).append(true).open(&self.log).map_err(failed)?;
-        let child = Command::new(program)
+        let mut command = match &self.namespace {
+            // It becomes the member: the process that is started is the one that is killed.
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{namespace}")).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        if let (Some(library), Some(faults)) = (&self.library, &self.faults) {
+            command.env("LD_PRELOAD", library).env("QUORATE_FAULTS", faults.page());
+        }
+        let child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)

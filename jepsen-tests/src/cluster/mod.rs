@@ -4,14 +4,19 @@
 //! - [`Member`]: one process and its files;
 //! - [`Binaries`]: which programs; [`PortBlock`]: which ports;
 //! - guard: makes sure that nothing outlives a harness that was itself killed;
+//! - [`Network`]: a network of the members' own, for faults on it; [`Faults`]: clocks and fsyncs that
+//!   misbehave;
 //! - [`admin`]: questions to members.
 //!
 //! It knows processes and signals, not what the members are for: that is workloads/ and nemesis/.
 
 pub mod admin;
 mod binaries;
+pub mod disk;
+mod faults;
 mod guard;
 mod member;
+pub mod network;
 mod ports;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +27,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 pub use binaries::Binaries;
+pub use faults::Faults;
 pub use member::Member;
+pub use network::{Network, Weather};
 pub use ports::PortBlock;
 
 pub(crate) use guard::Guard;
@@ -45,6 +52,12 @@ pub enum ClusterError {
     /// No ports.
     #[error("ports: {0}")]
     Ports(String),
+    /// The kernel did not give us a network, or a fault needs one that this cluster does not have.
+    #[error("network: {0}")]
+    Network(String),
+    /// A fault needs what this machine, or this cluster, does not have.
+    #[error("not possible here: {0}")]
+    Impossible(String),
     /// A file or folder could not be made or removed.
     #[error("{path}: {source}")]
     Files {
@@ -104,12 +117,40 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Keep data and logs here instead of in a temporary folder that is removed at the end.
     pub folder: Option<PathBuf>,
+    /// A network of the members' own, for network faults.
+    pub network: bool,
+    /// Load what makes clocks and fsyncs misbehave into the members.
+    pub faults: bool,
+    /// A disk of the members' own of so many megabytes each, for filling it up.
+    pub disk_mb: Option<u64>,
+    /// With a door for ZooKeeper's clients.
+    pub zookeeper: bool,
 }
 
 impl Options {
     /// So many founders, everything else as configured by default.
     pub fn members(members: u64) -> Options {
-        Options { members, flags: Vec::new(), folder: None }
+        Options {
+            members,
+            flags: Vec::new(),
+            folder: None,
+            network: false,
+            faults: false,
+            disk_mb: None,
+            zookeeper: false,
+        }
+    }
+
+    /// On a network of their own, with clocks and fsyncs that can be made to misbehave.
+    pub fn hurtable(mut self) -> Options {
+        (self.network, self.faults) = (true, true);
+        self
+    }
+
+    /// With a small disk each.
+    pub fn disk_mb(mut self, megabytes: u64) -> Options {
+        self.disk_mb = Some(megabytes);
+        self
     }
 
     /// With a further flag and its value.
@@ -134,6 +175,15 @@ pub struct Cluster {
     binaries: Binaries,
     folder: PathBuf,
     ports: PortBlock,
+    /// How many of its members' ports have been given away.
+    slots: u16,
+    /// The highest id that a member has had.
+    highest: u64,
+    /// Before the guard: it looks after what is left.
+    network: Option<Network>,
+    library: Option<PathBuf>,
+    disk_mb: Option<u64>,
+    zookeeper: bool,
     guard: Guard,
     _temporary: Option<TempDir>,
 }
@@ -176,6 +226,18 @@ impl Cluster {
         };
         std::fs::create_dir_all(&folder)
             .map_err(|source| ClusterError::Files { path: folder.clone(), source })?;
+        disk::sweep(ports.first());
+        let network = match options.network {
+            true => Some(Network::create(ports.first(), ports.number())?),
+            false => None,
+        };
+        let library = match options.faults {
+            true if !Faults::are_possible() => {
+                return Err(ClusterError::Impossible("there was no C compiler".into()));
+            }
+            true => Some(Faults::install(&folder)?),
+            false => None,
+        };
         let guard = Guard::start(temporary.as_ref().map(TempDir::path))?;
         let mut cluster = Cluster {
             members: Vec::new(),
@@ -184,11 +246,17 @@ impl Cluster {
             binaries,
             folder,
             ports,
+            slots: 0,
+            highest: 0,
+            network,
+            library,
+            disk_mb: options.disk_mb,
+            zookeeper: options.zookeeper,
             guard,
             _temporary: temporary,
         };
         for id in 1..=options.members {
-            cluster.add_slot(id, false);
+            cluster.add_slot(id, false)?;
         }
         let addresses: Vec<String> = cluster
             .members
@@ -199,21 +267,165 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Gives a new member ports and a folder; it is started by [`Cluster::launch`].
-    pub fn add_slot(&mut self, id: u64, join: bool) -> &Member {
-        let (client, peer, http) = self.ports.member(self.members.len() as u16);
+    /// Gives a new member ports, a folder and what else this cluster's members have; it is started
+    /// by [`Cluster::launch`].
+    ///
+    /// # Errors
+    /// [`ClusterError`]: no namespace, disk or page could be made.
+    pub fn add_slot(&mut self, id: u64, join: bool) -> Result<&Member, ClusterError> {
+        // Members of clusters that were replaced again and again have addresses of their own; on
+        // loopback there is a slot for each of the first ten.
+        let (address, (client, peer, http, zookeeper)) = match &mut self.network {
+            Some(network) => (network.address_of(id).to_string(), (7400, 7401, 7480, 2181)),
+            None => {
+                self.slots += 1;
+                ("127.0.0.1".to_owned(), self.ports.member(self.slots - 1))
+            }
+        };
+        let namespace = match &mut self.network {
+            Some(network) => {
+                let name = network.attach(id)?;
+                self.guard.namespace(&name)?;
+                Some(name)
+            }
+            None => None,
+        };
+        let faults = match &self.library {
+            Some(_) => Some(Faults::create(self.folder.join(format!("member-{id}.faults")))?),
+            None => None,
+        };
+        let data_dir = self.folder.join(format!("member-{id}"));
+        if let Some(megabytes) = self.disk_mb {
+            self.guard.mount(&data_dir)?;
+            disk::mount(self.ports.first(), id, &data_dir, megabytes)?;
+        }
+        self.highest = self.highest.max(id);
         self.members.push(Member {
             id,
-            client: format!("127.0.0.1:{client}"),
-            peer: format!("127.0.0.1:{peer}"),
-            http: format!("127.0.0.1:{http}"),
-            data_dir: self.folder.join(format!("member-{id}")),
+            client: format!("{address}:{client}"),
+            peer: format!("{address}:{peer}"),
+            http: format!("{address}:{http}"),
+            zookeeper: format!("{address}:{zookeeper}"),
+            data_dir,
             log: self.folder.join(format!("member-{id}.log")),
             join,
+            namespace,
+            library: self.library.clone(),
+            faults,
             child: None,
             paused: false,
         });
-        self.member(id)
+        Ok(self.member(id))
+    }
+
+    /// Replaces a dead member whose disk is lost or of no more use: an empty disk at the same address
+    /// and a new id, by the operator's command.
+    ///
+    /// # Errors
+    /// [`ClusterError`], with what the command said last.
+    pub async fn replace(&mut self, old: u64) -> Result<u64, ClusterError> {
+        self.kill(old)?;
+        self.wipe(old)?;
+        let new = self.new_id();
+        let place = self.members.iter().position(|member| member.id == old);
+        let mut member = self.members.remove(place.ok_or(ClusterError::NotRunning { member: old })?);
+        member.id = new;
+        member.join = true;
+        let (peer, client) = (member.peer.clone(), member.client.clone());
+        self.members.push(member);
+        self.launch(new)?;
+        let (old, text) = (old.to_string(), new.to_string());
+        self.command(&["replace", &old, &text, "--peer", &peer, "--client", &client]).await?;
+        self.wait_ready(new).await?;
+        Ok(new)
+    }
+
+    /// Starts a new member and gives it a vote, by the operator's commands.
+    ///
+    /// # Errors
+    /// [`ClusterError`], with what a command said last.
+    pub async fn join(&mut self) -> Result<u64, ClusterError> {
+        let id = self.new_id();
+        let member = self.add_slot(id, true)?;
+        let (peer, client) = (member.peer.clone(), member.client.clone());
+        let text = id.to_string();
+        self.launch(id)?;
+        self.command(&["add", &text, "--peer", &peer, "--client", &client]).await?;
+        self.command(&["promote", &text]).await?;
+        self.wait_ready(id).await?;
+        Ok(id)
+    }
+
+    /// Takes a member out of the cluster for good, by the operator's command.
+    ///
+    /// # Errors
+    /// [`ClusterError`], with what the command said last.
+    pub async fn take_out(&mut self, id: u64) -> Result<(), ClusterError> {
+        self.command(&["remove", &id.to_string()]).await?;
+        self.retire(id)
+    }
+
+    /// An operator's command, repeated for as long as the cluster is busy with its faults.
+    async fn command(&self, arguments: &[&str]) -> Result<(), ClusterError> {
+        let started = Instant::now();
+        loop {
+            let all = ["--timeout", "60s", "cluster"].iter().chain(arguments);
+            let output = self.quorate(&all.copied().collect::<Vec<_>>()).await?;
+            if output.status.success() {
+                return Ok(());
+            }
+            if started.elapsed() > READY_PATIENCE {
+                return Err(ClusterError::TooLate {
+                    what: format!("quorate cluster {}", arguments.join(" ")),
+                    patience: READY_PATIENCE,
+                    detail: String::from_utf8_lossy(&output.stderr).into_owned(),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// An id that no member has or had.
+    fn new_id(&mut self) -> u64 {
+        self.highest += 1;
+        self.highest
+    }
+
+    /// Whether a member's process has ended by itself.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub fn has_stopped(&mut self, id: u64) -> Result<bool, ClusterError> {
+        Ok(self.member(id).pid().is_none() || self.has_ended(id)?.is_some())
+    }
+
+    /// Forgets a member that is no longer one: it is not started again.
+    ///
+    /// # Errors
+    /// [`ClusterError`]: it could not be killed.
+    pub fn retire(&mut self, id: u64) -> Result<(), ClusterError> {
+        self.kill(id)?;
+        self.members.retain(|member| member.id != id);
+        Ok(())
+    }
+
+    /// The members' own network.
+    ///
+    /// # Errors
+    /// [`ClusterError::Network`] if they are on loopback.
+    pub fn network(&self) -> Result<&Network, ClusterError> {
+        self.network
+            .as_ref()
+            .ok_or_else(|| ClusterError::Network("the members are on loopback: nothing to cut".into()))
+    }
+
+    /// What a member's clocks and fsyncs do wrong.
+    ///
+    /// # Errors
+    /// [`ClusterError::Impossible`] if this cluster's members have nothing loaded.
+    pub fn faults(&mut self, id: u64) -> Result<&mut Faults, ClusterError> {
+        let faults = self.member_mut(id).faults.as_mut();
+        faults.ok_or_else(|| ClusterError::Impossible("members without the library for faults".into()))
     }
 
     /// All ids, in the order of their slots.
@@ -243,6 +455,11 @@ impl Cluster {
         self.members.iter().map(|member| member.client.clone()).collect()
     }
 
+    /// All members' addresses for ZooKeeper's clients.
+    pub fn zookeeper_endpoints(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.zookeeper.clone()).collect()
+    }
+
     /// Where data and logs are.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -258,7 +475,7 @@ impl Cluster {
             ("serve", None),
             ("--member-id", Some(id.to_string())),
             ("--data-dir", Some(member.data_dir.display().to_string())),
-            ("--initial-cluster", Some(self.founders.clone())),
+            ("--initial-cluster", Some(self.known_to(member))),
             ("--client-listen", Some(member.client.clone())),
             ("--peer-listen", Some(member.peer.clone())),
             ("--http-listen", Some(member.http.clone())),
@@ -269,6 +486,9 @@ impl Cluster {
         .flat_map(|(name, value)| [Some(name.to_owned()), value])
         .flatten()
         .collect();
+        if self.zookeeper {
+            arguments.extend(["--zookeeper-listen".into(), member.zookeeper.clone()]);
+        }
         if member.join {
             arguments.extend(["--join".into(), "true".into()]);
         }
@@ -276,6 +496,18 @@ impl Cluster {
         let program = self.binaries.quorated.clone();
         let pid = self.member_mut(id).spawn(&program, &arguments)?;
         self.guard.add(pid)
+    }
+
+    /// The members that a member is told of: the founders all of them; one that joins, as the command
+    /// line advises, those that are there.
+    fn known_to(&self, member: &Member) -> String {
+        if !member.join {
+            return self.founders.clone();
+        }
+        let others = self.members.iter().filter(|other| other.id != member.id);
+        let addresses: Vec<String> =
+            others.map(|other| format!("{}={}/{}", other.id, other.peer, other.client)).collect();
+        addresses.join(",")
     }
 
     /// Starts a member's process and waits until it is ready.
@@ -377,7 +609,7 @@ impl Cluster {
     pub fn wipe(&mut self, id: u64) -> Result<(), ClusterError> {
         let member = self.member(id);
         assert!(member.child.is_none(), "member {id} runs");
-        std::fs::remove_dir_all(&member.data_dir)
+        disk::empty(&member.data_dir)
             .map_err(|source| ClusterError::Files { path: member.data_dir.clone(), source })
     }
 

@@ -12,8 +12,10 @@ use super::ClusterError;
 
 const FIRST: u16 = 11_000;
 const LAST: u16 = 31_000;
-/// Ports a block: one member's client, peer and HTTP port, for ten members.
-const BLOCK: u16 = 30;
+/// Ports a member: for clients, peers, HTTP, and ZooKeeper's clients.
+const PORTS: u16 = 4;
+/// Ports a block: for ten members.
+const BLOCK: u16 = 10 * PORTS;
 
 /// A block of ports, ours until dropped.
 #[derive(Debug)]
@@ -35,14 +37,7 @@ impl PortBlock {
         let start = fastrand::u16(..blocks);
         for index in 0..blocks {
             let first = FIRST + (start + index) % blocks * BLOCK;
-            let path = folder.join(format!("{first}.lock"));
-            let Ok(lock) = File::options().create(true).truncate(false).write(true).open(&path) else {
-                continue;
-            };
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock | TryLockError::Error(_)) => continue,
-            }
+            let Some(lock) = try_lock(first) else { continue };
             let is_free = (first..first + BLOCK).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
             if is_free {
                 return Ok(PortBlock { first, _lock: lock });
@@ -51,14 +46,35 @@ impl PortBlock {
         Err(ClusterError::Ports(format!("no free block of {BLOCK} between {FIRST} and {LAST}")))
     }
 
-    /// The ports of the member in this slot: clients, peers, HTTP.
+    /// The block's name: its first port.
+    pub fn first(&self) -> u16 {
+        self.first
+    }
+
+    /// Which block it is, from 0: below 1,024.
+    pub fn number(&self) -> u16 {
+        (self.first - FIRST) / BLOCK
+    }
+
+    /// The ports of the member in this slot: clients, peers, HTTP, ZooKeeper's clients.
     ///
     /// # Panics
     /// Beyond ten slots: a block has no more.
-    pub fn member(&self, slot: u16) -> (u16, u16, u16) {
-        assert!(slot < BLOCK / 3, "a block has ports for {} members", BLOCK / 3);
-        let port = self.first + slot * 3;
-        (port, port + 1, port + 2)
+    pub fn member(&self, slot: u16) -> (u16, u16, u16, u16) {
+        assert!(slot < BLOCK / PORTS, "a block has ports for {} members", BLOCK / PORTS);
+        let port = self.first + slot * PORTS;
+        (port, port + 1, port + 2, port + 3)
+    }
+}
+
+/// Locks the block that begins here, if nobody has it. Whatever else a cluster makes on this machine
+/// carries its block's name, so that what is left of a killed harness can be told by its lock.
+pub(super) fn try_lock(first: u16) -> Option<File> {
+    let path = folder().join(format!("{first}.lock"));
+    let lock = File::options().create(true).truncate(false).write(true).open(&path).ok()?;
+    match lock.try_lock() {
+        Ok(()) => Some(lock),
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => None,
     }
 }
 

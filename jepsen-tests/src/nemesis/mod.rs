@@ -3,17 +3,61 @@
 //! A nemesis hurts members and puts them right again; when and how often is [`Schedule`]'s, drawn from
 //! the seed before the run begins, so that the same seed gives the same faults at the same times.
 
+pub mod bit_rot;
+pub mod clock_drift;
+pub mod clock_jump;
+pub mod delay;
+pub mod disk_full;
+pub mod duplication;
+pub mod failing_fsync;
+pub mod isolate_leader;
+pub mod kill_all;
 pub mod kill_leader;
 pub mod kill_majority;
 pub mod kill_one;
+mod log_files;
+pub mod loss;
+pub mod lost_disk;
+pub mod membership;
 pub mod none;
+pub mod partition_bridge;
+pub mod partition_clients;
+pub mod partition_halves;
+pub mod partition_one_way;
+pub mod partition_ring;
 pub mod pause;
+pub mod reordering;
+pub mod rolling_restart;
+pub mod slow_disk;
+pub mod snapshot;
+pub mod torn_tail;
 
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, Network, Options, Weather};
+
+/// What a nemesis needs of a cluster; the rest of a run's needs are its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// A network of the members' own.
+    pub network: bool,
+    /// Clocks and fsyncs that can be made to misbehave.
+    pub faults: bool,
+    /// A small disk each, of so many megabytes.
+    pub disk_mb: Option<u64>,
+}
+
+impl Needs {
+    /// Adds them to a cluster's options.
+    pub fn add_to(self, mut options: Options) -> Options {
+        options.network |= self.network;
+        options.faults |= self.faults;
+        options.disk_mb = options.disk_mb.max(self.disk_mb);
+        options
+    }
+}
 
 /// A kind of fault.
 pub trait Nemesis {
@@ -21,6 +65,10 @@ pub trait Nemesis {
     fn name(&self) -> &'static str;
     /// One line for `list`.
     fn about(&self) -> &'static str;
+    /// What it needs of a cluster.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
     /// Does its worst; returns whom it hurt. Nobody: there is nothing to note or heal.
     fn inflict<'a>(
         &'a self,
@@ -42,7 +90,29 @@ pub fn all() -> Vec<Box<dyn Nemesis>> {
         Box::new(kill_one::KillOne),
         Box::new(kill_leader::KillLeader),
         Box::new(kill_majority::KillMajority),
+        Box::new(kill_all::KillAll),
+        Box::new(rolling_restart::RollingRestart),
         Box::new(pause::Pause),
+        Box::new(partition_halves::PartitionHalves),
+        Box::new(isolate_leader::IsolateLeader),
+        Box::new(partition_ring::PartitionRing),
+        Box::new(partition_bridge::PartitionBridge),
+        Box::new(partition_one_way::PartitionOneWay),
+        Box::new(partition_clients::PartitionClients),
+        Box::new(delay::Delay),
+        Box::new(loss::Loss),
+        Box::new(duplication::Duplication),
+        Box::new(reordering::Reordering),
+        Box::new(clock_jump::ClockJump),
+        Box::new(clock_drift::ClockDrift),
+        Box::new(slow_disk::SlowDisk),
+        Box::new(failing_fsync::FailingFsync),
+        Box::new(disk_full::DiskFull),
+        Box::new(torn_tail::TornTail),
+        Box::new(bit_rot::BitRot),
+        Box::new(lost_disk::LostDisk),
+        Box::new(membership::Membership),
+        Box::new(snapshot::Snapshot),
     ]
 }
 
@@ -82,4 +152,40 @@ async fn start_again(cluster: &mut Cluster, members: &[u64]) -> Result<(), Clust
         cluster.wait_ready(*id).await?;
     }
     Ok(())
+}
+
+/// Nothing gets through between the members of one group and those of the other.
+fn cut_between(network: &Network, one: &[u64], other: &[u64]) {
+    for left in one {
+        for right in other {
+            network.set(*left, *right, Weather::cut());
+            network.set(*right, *left, Weather::cut());
+        }
+    }
+}
+
+/// The same weather everywhere, between members and between them and the clients.
+fn weather_between_all(cluster: &Cluster, weather: Weather) -> Result<(), ClusterError> {
+    let network = cluster.network()?;
+    let ids = cluster.running();
+    for from in &ids {
+        network.set_clients(*from, weather);
+        ids.iter().filter(|to| *to != from).for_each(|to| network.set(*from, *to, weather));
+    }
+    Ok(())
+}
+
+/// Some of the members: at least one, possibly all.
+fn some(ids: &[u64], random: &mut fastrand::Rng) -> Vec<u64> {
+    let mut ids = ids.to_vec();
+    random.shuffle(&mut ids);
+    ids.truncate(random.usize(1..=ids.len()));
+    ids
+}
+
+/// The leader as often as not, else a random member.
+async fn leader_or_any(cluster: &Cluster, random: &mut fastrand::Rng) -> Result<u64, ClusterError> {
+    let ids = cluster.running();
+    let any = ids[random.usize(..ids.len())];
+    if random.bool() { cluster.leader().await } else { Ok(any) }
 }

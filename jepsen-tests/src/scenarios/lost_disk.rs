@@ -42,7 +42,7 @@ pub async fn run() -> Result<Measured, Failure> {
     cluster.restart(3).await?;
     in_time("a write after member 3 came back", client.set("/kept", "with 1 and 3").send()).await??;
 
-    cluster.add_slot(4, true);
+    cluster.add_slot(4, true)?;
     cluster.launch(4)?;
     let (peer, address) = (cluster.member(4).peer.clone(), cluster.member(4).client.clone());
     let replaced = cluster

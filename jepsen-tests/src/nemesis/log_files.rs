@@ -1,0 +1,99 @@
+//! A dead member's log files, damaged as disks damage them: a write that was cut short, a bit that
+//! turned over. Knows of the format (docs/formats.md) where batches begin and end, nothing else.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+const SEGMENT_HEADER: usize = 64;
+const BATCH_HEADER: usize = 24;
+const BATCH_MAGIC: &[u8] = b"QBAT";
+const END_MARK: u8 = 0xa5;
+
+/// A disk writes this much at once or not at all.
+const SECTOR: usize = 512;
+
+/// Writes the next batch as a power failure in the middle of its write leaves it: some of its
+/// sectors, in no order, and at least one of them missing.
+pub(super) fn tear(folder: &Path, random: &mut fastrand::Rng) -> io::Result<()> {
+    let Some(path) = segments(folder)?.pop() else { return Ok(()) };
+    let mut bytes = std::fs::read(&path)?;
+    let batches = batches(&bytes);
+    let Some((last, end)) = batches.last().copied() else { return Ok(()) };
+    let number = bytes[16..24].to_vec();
+    let sequence = u64_at(&bytes, last + 8) + 1;
+    let body: Vec<u8> = (0..random.usize(50..4_000)).map(|_| random.u8(1..)).collect();
+    let mut batch = BATCH_MAGIC.to_vec();
+    batch.extend((body.len() as u32).to_le_bytes());
+    batch.extend(sequence.to_le_bytes());
+    batch.extend(checksum(&[&number, &sequence.to_le_bytes(), &body]).to_le_bytes());
+    batch.extend(checksum(&[&number, &batch]).to_le_bytes());
+    batch.extend(body);
+    batch.push(END_MARK);
+    if bytes.len() < end + batch.len() {
+        bytes.resize((end + batch.len()).next_multiple_of(SECTOR), 0);
+    }
+    let sectors: Vec<usize> = (end / SECTOR..=(end + batch.len() - 1) / SECTOR).collect();
+    let missing = sectors[random.usize(..sectors.len())];
+    for sector in sectors.into_iter().filter(|sector| *sector != missing) {
+        if random.bool() {
+            continue;
+        }
+        let from = (sector * SECTOR).max(end);
+        let to = ((sector + 1) * SECTOR).min(end + batch.len());
+        bytes[from..to].copy_from_slice(&batch[from - end..to - end]);
+    }
+    std::fs::write(&path, bytes)
+}
+
+/// Turns one bit over, of a batch that is not the last one; whether there is any such batch.
+pub(super) fn flip(folder: &Path, random: &mut fastrand::Rng) -> io::Result<bool> {
+    let Some(path) = segments(folder)?.pop() else { return Ok(false) };
+    let mut bytes = std::fs::read(&path)?;
+    let batches = batches(&bytes);
+    let Some((_, earlier)) = batches.split_last().filter(|(_, earlier)| !earlier.is_empty()) else {
+        return Ok(false);
+    };
+    let (begin, _) = earlier[random.usize(..earlier.len())];
+    let length = BATCH_HEADER + u32_at(&bytes, begin + 4) as usize;
+    bytes[begin + random.usize(..length)] ^= 1 << random.u32(..8);
+    std::fs::write(&path, bytes)?;
+    Ok(true)
+}
+
+/// The segments, the newest last.
+fn segments(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    paths.sort();
+    Ok(paths)
+}
+
+/// Where each batch begins and ends.
+fn batches(bytes: &[u8]) -> Vec<(usize, usize)> {
+    let mut batches = Vec::new();
+    let mut place = SEGMENT_HEADER;
+    while bytes.get(place..place + 4) == Some(BATCH_MAGIC) && place + BATCH_HEADER < bytes.len() {
+        let end = (place + BATCH_HEADER + u32_at(bytes, place + 4) as usize + 1).next_multiple_of(8);
+        if end > bytes.len() {
+            break;
+        }
+        batches.push((place, end));
+        place = end;
+    }
+    batches
+}
+
+fn u32_at(bytes: &[u8], place: usize) -> u32 {
+    u32::from_le_bytes(bytes[place..place + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], place: usize) -> u64 {
+    u64::from_le_bytes(bytes[place..place + 8].try_into().expect("eight bytes"))
+}
+
+fn checksum(parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finalize()
+}

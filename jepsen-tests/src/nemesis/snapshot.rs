@@ -1,0 +1,83 @@
+//! A member is dead until the others have thrown away the log that it would need; it takes a snapshot while clients work.
+
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use quorate::Client;
+
+use super::Nemesis;
+use crate::cluster::{Cluster, ClusterError, admin};
+
+/// Written at a time while the member is dead, to one node: so many values of so many bytes.
+const BALLAST: (usize, usize) = (20, 100_000);
+/// How long that may take.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// See the file's comment.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot;
+
+impl Nemesis for Snapshot {
+    fn name(&self) -> &'static str {
+        "snapshot"
+    }
+
+    fn about(&self) -> &'static str {
+        "a member is dead until the log it needs is purged: it installs a snapshot"
+    }
+
+    fn inflict<'a>(
+        &'a self,
+        cluster: &'a mut Cluster,
+        random: &'a mut fastrand::Rng,
+    ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>> {
+        async move {
+            let ids = cluster.running();
+            let victim = ids[random.usize(..ids.len())];
+            let had = admin::status(&cluster.member(victim).client).await;
+            let had = had.map_or(u64::MAX, |status| status.last_log_index);
+            cluster.kill(victim)?;
+            let others: Vec<String> =
+                cluster.running().iter().map(|id| cluster.member(*id).client.clone()).collect();
+            write_much(others, had).await.map_err(|detail| ClusterError::TooLate {
+                what: "the log is written on and purged".into(),
+                patience: WRITE_PATIENCE,
+                detail,
+            })?;
+            Ok(vec![victim])
+        }
+        .boxed_local()
+    }
+
+    fn heal<'a>(
+        &'a self,
+        cluster: &'a mut Cluster,
+        members: &'a [u64],
+    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
+        super::start_again(cluster, members).boxed_local()
+    }
+}
+
+/// Writes until no member has the log behind this index any more, or time is up: a leader that has
+/// kept it for longer has another reason, and the member comes back by the log.
+async fn write_much(endpoints: Vec<String>, had: u64) -> Result<(), String> {
+    let builder = Client::builder().endpoints(endpoints.clone()).connect_timeout(WRITE_PATIENCE);
+    let client = builder.connect().await.map_err(|error| error.to_string())?;
+    client.ensure_path("/ballast").await.map_err(|error| error.to_string())?;
+    let started = Instant::now();
+    while started.elapsed() < WRITE_PATIENCE {
+        for _ in 0..BALLAST.0 {
+            let set = client.set("/ballast", vec![b'b'; BALLAST.1]);
+            set.await.map_err(|error| error.to_string())?;
+        }
+        let mut purged = u64::MAX;
+        for endpoint in &endpoints {
+            purged = purged.min(admin::status(endpoint).await.map_or(0, |status| status.purged_index));
+        }
+        if purged > had {
+            break;
+        }
+    }
+    client.close().await.map_err(|error| error.to_string())
+}
