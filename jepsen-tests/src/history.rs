@@ -134,6 +134,98 @@ pub enum Operation {
     Gap,
     /// A watcher has heard everything up to the last change.
     Caught,
+    /// Reads lists and appends to some of them, in one transaction.
+    Transaction {
+        /// What it does to each list; the result: what the lists were before.
+        steps: Vec<Step>,
+    },
+    /// Moves an amount between two accounts.
+    Transfer {
+        /// From this account.
+        from: u32,
+        /// To this one.
+        to: u32,
+        /// So much.
+        amount: u64,
+    },
+    /// Reads all accounts at once.
+    ReadBalances {
+        /// The result.
+        balances: Option<Vec<i64>>,
+    },
+    /// Adds one to a counter.
+    Increment {
+        /// The result: what it is then.
+        value: Option<u64>,
+    },
+    /// Reads the counter.
+    ReadCounter {
+        /// The result.
+        value: Option<u64>,
+    },
+    /// Creates, sets or deletes a node that nobody else touches.
+    Own {
+        /// Which: nobody else's.
+        node: u64,
+        /// What.
+        act: Act,
+        /// The result, of a set: the version that it made.
+        version: Option<i32>,
+    },
+    /// Sends writes and reads of a node that nobody else touches, one behind the other, without
+    /// waiting.
+    Pipeline {
+        /// The session.
+        session: u64,
+        /// What is sent, in order: a number to write, or nothing: a read.
+        sent: Vec<Option<u64>>,
+        /// The result: for each, its transaction (what a read's member had applied) and, of a read,
+        /// the number.
+        told: Option<Vec<(u64, Option<u64>)>>,
+    },
+    /// Creates an ephemeral node.
+    CreateEphemeral {
+        /// Its name, used once.
+        name: u64,
+        /// Its session.
+        session: u64,
+    },
+    /// Lists the ephemeral nodes, in a session.
+    ReadEphemerals {
+        /// Which session asks.
+        session: u64,
+        /// The result.
+        names: Option<Vec<u64>>,
+    },
+    /// Ends a session, by closing it, or by falling silent.
+    EndSession {
+        /// Which.
+        session: u64,
+        /// Whether it says so.
+        closes: bool,
+    },
+    /// Asks who leads.
+    Observe {
+        /// The result: the leader's token; 0 is nobody.
+        token: Option<u64>,
+    },
+    /// Registers an instance of a service.
+    Register {
+        /// Which: its number.
+        instance: u64,
+    },
+    /// Takes an instance out.
+    Deregister {
+        /// Which.
+        instance: u64,
+    },
+    /// What a follower knows of a service when nothing changes any more.
+    Follow {
+        /// The result: the instances.
+        instances: Option<Vec<u64>>,
+        /// The result: a hash of which instance owns which key.
+        ring: Option<u64>,
+    },
     /// A fault begins or ends.
     Fault {
         /// Which.
@@ -150,6 +242,29 @@ pub enum Operation {
         /// How many members answered.
         members: Option<u32>,
     },
+}
+
+/// What a transaction does to one list: it reads it, and may append.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The list.
+    pub list: u32,
+    /// What it was before; the result.
+    pub before: Option<Vec<u64>>,
+    /// What is appended.
+    pub append: Option<u64>,
+}
+
+/// What is done to a node of one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Act {
+    /// It is not there.
+    Create,
+    /// It is there.
+    Set,
+    /// It is there.
+    Delete,
 }
 
 /// One line of a history.

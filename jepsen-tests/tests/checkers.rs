@@ -1,6 +1,8 @@
 //! Every checker rejects a history that is known to be bad, accepts one that is good, and never
 //! calls "nothing seen" or "unknown" a pass.
 
+mod story;
+
 use std::time::Duration;
 
 use jepsen_tests::checkers::availability::Availability;
@@ -10,70 +12,10 @@ use jepsen_tests::checkers::linearizable::Linearizable;
 use jepsen_tests::checkers::sequence::Sequence;
 use jepsen_tests::checkers::set::Set;
 use jepsen_tests::checkers::watch::Watch;
-use jepsen_tests::checkers::{Checker, Verdict};
-use jepsen_tests::history::{Entry, History, Kind, NEMESIS, Operation, Process};
+use jepsen_tests::history::{History, Kind, NEMESIS, Operation, Process};
+use story::Story;
 
 const REGISTER: Linearizable = Linearizable { initial: (0, 0) };
-
-/// A history under construction; every entry comes 1 ms after the one before.
-#[derive(Default)]
-struct Story(History);
-
-impl Story {
-    fn entry(mut self, process: Process, kind: Kind, operation: Operation, zxid: Option<u64>) -> Story {
-        let time_us = 1000 * self.0.entries.len() as u64;
-        self.0.entries.push(Entry { time_us, process, kind, operation, zxid, error: None });
-        self
-    }
-
-    fn invoke(self, process: Process, operation: Operation) -> Story {
-        self.entry(process, Kind::Invoke, operation, None)
-    }
-
-    fn ok(self, process: Process, operation: Operation) -> Story {
-        self.entry(process, Kind::Ok, operation, None)
-    }
-
-    fn ok_at(self, process: Process, zxid: u64, operation: Operation) -> Story {
-        self.entry(process, Kind::Ok, operation, Some(zxid))
-    }
-
-    fn info(self, process: Process, operation: Operation) -> Story {
-        self.entry(process, Kind::Info, operation, None)
-    }
-
-    fn fail(self, process: Process, operation: Operation) -> Story {
-        self.entry(process, Kind::Fail, operation, None)
-    }
-
-    /// An operation without anything beside it.
-    fn alone(self, process: Process, asked: Operation, told: Operation) -> Story {
-        self.invoke(process, asked).ok(process, told)
-    }
-
-    fn verdict(&self, checker: impl Checker) -> Verdict {
-        checker.check(&self.0)
-    }
-
-    fn is_valid(&self, checker: impl Checker) {
-        let verdict = self.verdict(checker);
-        assert!(verdict.is_valid(), "{verdict:?}");
-    }
-
-    fn is_rejected(&self, checker: impl Checker, because: &str) {
-        match self.verdict(checker) {
-            Verdict::Invalid { anomalies } => {
-                assert!(anomalies.iter().any(|anomaly| anomaly.what.contains(because)), "{anomalies:?}");
-            }
-            other => panic!("not rejected: {other:?}"),
-        }
-    }
-
-    fn is_unknown(&self, checker: impl Checker) {
-        let verdict = self.verdict(checker);
-        assert!(matches!(verdict, Verdict::Unknown { .. }), "{verdict:?}");
-    }
-}
 
 fn read(value: Option<(u64, i32)>) -> Operation {
     Operation::Read { key: 1, value }

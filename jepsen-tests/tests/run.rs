@@ -6,6 +6,7 @@ use jepsen_tests::history::History;
 use jepsen_tests::nemesis::Schedule;
 use jepsen_tests::run::{HISTORY_FILE, Plan, RunError, load, run};
 use jepsen_tests::run_local;
+use jepsen_tests::workloads::Door;
 
 #[test]
 fn a_short_run_under_kills_is_judged_valid_and_kept() -> Result<(), RunError> {
@@ -19,6 +20,7 @@ fn a_short_run_under_kills_is_judged_valid_and_kept() -> Result<(), RunError> {
         seed: 2,
         workers: 4,
         rate: 200,
+        door: Door::Grpc,
     };
     let outcome = run_local(run(&plan, &folder))?;
     assert!(outcome.is_valid(), "{outcome:#?}");
@@ -44,6 +46,7 @@ fn an_unknown_name_is_refused_by_name() {
         seed: 0,
         workers: 1,
         rate: 1,
+        door: Door::Grpc,
     };
     let error = run_local(run(&plan, std::path::Path::new("nowhere"))).expect_err("no such workload");
     assert!(error.to_string().contains("regster"), "{error}");

@@ -5,17 +5,33 @@
 //! - [`sequence`]: sequential numbers are unique and grow, nothing lost, nothing twice;
 //! - [`fencing`]: no old holder of a lock gets through;
 //! - [`watch`]: no event lost, repeated or out of order;
+//! - [`append`]: transactions on lists are strictly serializable; [`cycles`]: circles among them;
+//! - [`bank`]: the total never changes;
+//! - [`counter`]: each increment counts once;
+//! - [`exactly_once`]: no retry takes effect twice;
+//! - [`session_order`]: a session's requests keep their order, its reads never go back;
+//! - [`ephemeral`]: ephemeral nodes live as long as their sessions;
+//! - [`leadership`]: leaders follow each other; [`registry`]: followers converge;
 //! - [`digest`]: the members' contents are equal at the end;
 //! - [`availability`]: the cluster works again after each fault.
 //!
 //! A checker that finds nothing to judge says [`Verdict::Unknown`], never valid. Unknown outcomes in
 //! a history may have happened or not: a history is rejected only if neither explains it.
 
+pub mod append;
 pub mod availability;
+pub mod bank;
+pub mod counter;
+mod cycles;
 pub mod digest;
+pub mod ephemeral;
+pub mod exactly_once;
 pub mod fencing;
+pub mod leadership;
 pub mod linearizable;
+pub mod registry;
 pub mod sequence;
+pub mod session_order;
 pub mod set;
 pub mod watch;
 

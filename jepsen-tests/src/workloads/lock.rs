@@ -10,7 +10,7 @@ use crate::checkers::{Checker, fencing};
 use crate::history::{Operation, Process};
 
 const LOCK: &str = "/lock";
-const RESOURCE: &str = "/resource";
+pub(super) const RESOURCE: &str = "/resource";
 
 /// See the file's comment.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ impl Workload for Lock {
                     let token = guard.token();
                     let mut ended = false;
                     for _ in 0..random.u32(1..4) {
-                        ended |= act(&arena, &client, process, token).await;
+                        ended |= act(&arena, &client, process, LOCK, token).await;
                     }
                     let release = Operation::Release { token: token.0 };
                     let noted =
@@ -63,7 +63,7 @@ impl Workload for Lock {
                     ended |= matches!(noted, Noted::Ended);
                     // The late write of a holder that does not know what it has lost.
                     if !ended && random.u32(..4) == 0 {
-                        ended = act(&arena, &client, process, token).await;
+                        ended = act(&arena, &client, process, LOCK, token).await;
                     }
                     if ended {
                         break;
@@ -84,9 +84,9 @@ impl Workload for Lock {
 }
 
 /// Writes under the token; a guard that does not hold is an answer.
-async fn act(arena: &Arena, client: &Client, process: Process, token: Zxid) -> bool {
+pub(super) async fn act(arena: &Arena, client: &Client, process: Process, lock: &str, token: Zxid) -> bool {
     let told = |accepted| Operation::UseLock { token: token.0, accepted };
-    let sent = client.transaction().guard_lock(LOCK, token).set(RESOURCE, token.to_string()).send();
+    let sent = client.transaction().guard_lock(lock, token).set(RESOURCE, token.to_string()).send();
     let call = async {
         match sent.await {
             Ok(committed) => Ok((true, committed.zxid.0)),

@@ -4,8 +4,17 @@
 //! read at the end, and names the checkers that judge it. All randomness comes from the seed and the
 //! process' number, so the same seed asks the same operations in the same order of each process.
 
+pub mod append;
+pub mod bank;
+pub mod counter;
+pub mod door;
+pub mod election;
+pub mod ephemeral;
+pub mod exactly_once;
+pub mod fifo;
 pub mod lock;
 pub mod register;
+pub mod registry;
 pub mod sequence;
 pub mod set;
 pub mod watch;
@@ -20,6 +29,10 @@ use quorate::Client;
 use crate::checkers::Checker;
 use crate::history::{Operation, Process, Recorder};
 
+pub use door::{Door, Session};
+
+/// What goes through either door.
+const BOTH_DOORS: &[Door] = &[Door::Grpc, Door::Zookeeper];
 /// How long a worker waits for an answer before it notes "unknown" and goes on.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// Timeout of the workers' sessions: the least that members grant by default.
@@ -28,7 +41,9 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 /// What a workload's parts share: where the cluster is, when to stop, where to write down.
 #[derive(Clone, Debug)]
 pub struct Arena {
-    /// All members' client addresses.
+    /// The door that clients go through.
+    pub door: Door,
+    /// All members' addresses at that door.
     pub endpoints: Vec<String>,
     /// The history.
     pub recorder: Recorder,
@@ -46,6 +61,10 @@ pub trait Workload {
     fn name(&self) -> &'static str;
     /// One line for `list`.
     fn about(&self) -> &'static str;
+    /// The doors that it can go through.
+    fn doors(&self) -> &'static [Door] {
+        &[Door::Grpc]
+    }
     /// Makes the nodes that the workers need.
     fn prepare(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>>;
     /// One worker's life: until [`Arena::stop`].
@@ -60,10 +79,18 @@ pub trait Workload {
 pub fn all() -> Vec<Box<dyn Workload>> {
     vec![
         Box::new(register::Register),
-        Box::new(sequence::Sequence),
+        Box::new(append::Append),
+        Box::new(bank::Bank),
+        Box::new(counter::Counter),
         Box::new(set::Set),
+        Box::new(sequence::Sequence),
+        Box::new(exactly_once::ExactlyOnce),
+        Box::new(fifo::Fifo),
         Box::new(lock::Lock),
+        Box::new(election::Election),
+        Box::new(ephemeral::Ephemeral),
         Box::new(watch::Watch::default()),
+        Box::new(registry::Registry::default()),
     ]
 }
 
@@ -76,6 +103,11 @@ impl Arena {
             .connect_timeout(Duration::from_secs(60))
             .connect()
             .await
+    }
+
+    /// A session at the door that this run goes through.
+    pub async fn open(&self) -> quorate::Result<Session> {
+        Session::open(self.door, &self.endpoints, SESSION_TIMEOUT).await
     }
 
     /// Waits for its turn: at most [`Arena::rate`] operations a second.
@@ -92,8 +124,20 @@ impl Arena {
         call: impl Future<Output = quorate::Result<T>>,
         told: impl FnOnce(&T) -> (Operation, Option<u64>),
     ) -> Noted<T> {
+        self.note_within(ANSWER_PATIENCE, process, asked, call, told).await
+    }
+
+    /// The same with another patience.
+    pub async fn note_within<T>(
+        &self,
+        patience: Duration,
+        process: Process,
+        asked: Operation,
+        call: impl Future<Output = quorate::Result<T>>,
+        told: impl FnOnce(&T) -> (Operation, Option<u64>),
+    ) -> Noted<T> {
         self.recorder.invoke(process, asked.clone());
-        match tokio::time::timeout(ANSWER_PATIENCE, call).await {
+        match tokio::time::timeout(patience, call).await {
             Ok(Ok(answer)) => {
                 let (operation, zxid) = told(&answer);
                 self.recorder.ok(process, operation, zxid);
@@ -118,7 +162,7 @@ impl Arena {
                 Noted::Ended
             }
             Err(_) => {
-                self.recorder.info(process, asked, Some(format!("no answer in {ANSWER_PATIENCE:?}")));
+                self.recorder.info(process, asked, Some(format!("no answer in {patience:?}")));
                 Noted::Ended
             }
         }
@@ -134,6 +178,13 @@ pub enum Noted<T> {
     Refused(quorate::Error),
     /// The session is over, or the answer is too late: take a new client.
     Ended,
+}
+
+/// Makes a path's nodes.
+async fn prepare_path(arena: &Arena, path: &str) -> quorate::Result<()> {
+    let session = arena.open().await?;
+    session.ensure_path(path).await?;
+    session.close().await
 }
 
 /// A number as node data.

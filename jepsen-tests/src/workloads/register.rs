@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use quorate::ErrorKind;
 
-use super::{Arena, Noted, Workload, parse};
+use super::{Arena, Noted, Session, Workload, parse};
 use crate::checkers::Checker;
 use crate::checkers::linearizable::Linearizable;
 use crate::history::{Operation, Process};
@@ -25,12 +25,16 @@ impl Workload for Register {
         "linearizable reads, writes and compare-and-sets (checker: linearizable, per key)"
     }
 
+    fn doors(&self) -> &'static [super::Door] {
+        super::BOTH_DOORS
+    }
+
     fn prepare(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>> {
         async move {
-            let client = arena.connect().await?;
-            client.ensure_path("/register").await?;
+            super::prepare_path(&arena, "/register").await?;
+            let client = arena.open().await?;
             for key in 0..keys(&arena) {
-                client.create(&path(key), "0").await?;
+                client.create(&path(key), "0".into(), quorate::CreateMode::Persistent).await?;
             }
             client.close().await
         }
@@ -41,7 +45,7 @@ impl Workload for Register {
         async move {
             let mut count = 0;
             while !arena.stop.get() {
-                let Ok(client) = arena.connect().await else { continue };
+                let Ok(client) = arena.open().await else { continue };
                 // The versions that this worker saw last: what it compares with.
                 let mut versions = vec![0; keys(&arena) as usize];
                 while !arena.stop.get() {
@@ -66,7 +70,7 @@ impl Workload for Register {
 
     fn finish(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>> {
         async move {
-            let client = arena.connect().await?;
+            let client = arena.open().await?;
             let mut versions = vec![0; keys(&arena) as usize];
             for key in 0..keys(&arena) {
                 read(&arena, &client, 0, key, &mut versions).await;
@@ -90,41 +94,37 @@ fn path(key: u32) -> String {
 }
 
 /// Reads; returns whether the client is of no more use.
-async fn read(
-    arena: &Arena,
-    client: &quorate::Client,
-    process: Process,
-    key: u32,
-    versions: &mut [i32],
-) -> bool {
+async fn read(arena: &Arena, client: &Session, process: Process, key: u32, versions: &mut [i32]) -> bool {
+    let at = path(key);
     let noted = arena
-        .note(process, Operation::Read { key, value: None }, client.get(&path(key)).send(), |node| {
-            let value = parse(node.data.as_deref()).map(|value| (value, node.stat.version));
-            (Operation::Read { key, value }, Some(node.zxid.0))
+        .note(process, Operation::Read { key, value: None }, client.get(&at), |seen| {
+            let value = parse(Some(&seen.data)).map(|value| (value, seen.version));
+            (Operation::Read { key, value }, Some(seen.zxid))
         })
         .await;
-    if let Noted::Ok(node) = &noted {
-        versions[key as usize] = node.stat.version;
+    if let Noted::Ok(seen) = &noted {
+        versions[key as usize] = seen.version;
     }
     matches!(noted, Noted::Ended)
 }
 
 async fn write(
     arena: &Arena,
-    client: &quorate::Client,
+    client: &Session,
     process: Process,
     key: u32,
     value: u64,
     versions: &mut [i32],
 ) -> bool {
-    let call = client.set(&path(key), value.to_string()).send();
+    let path = path(key);
+    let call = client.set(&path, value.to_string(), -1);
     let noted = arena
-        .note(process, Operation::Write { key, value, version: None }, call, |stat| {
-            (Operation::Write { key, value, version: Some(stat.version) }, Some(stat.mzxid.0))
+        .note(process, Operation::Write { key, value, version: None }, call, |made| {
+            (Operation::Write { key, value, version: Some(made.version) }, Some(made.zxid))
         })
         .await;
-    if let Noted::Ok(stat) = &noted {
-        versions[key as usize] = stat.version;
+    if let Noted::Ok(made) = &noted {
+        versions[key as usize] = made.version;
     }
     matches!(noted, Noted::Ended)
 }
@@ -132,7 +132,7 @@ async fn write(
 /// A refusal because of the version is an answer: the register did not have it.
 async fn compare_and_set(
     arena: &Arena,
-    client: &quorate::Client,
+    client: &Session,
     process: Process,
     key: u32,
     value: u64,
@@ -140,10 +140,9 @@ async fn compare_and_set(
 ) -> bool {
     let expected = versions[key as usize];
     let told = |applied| Operation::CompareAndSet { key, expected, value, applied };
-    let sent = client.set(&path(key), value.to_string()).version(expected).send();
     let call = async {
-        match sent.await {
-            Ok(stat) => Ok((Some(stat), stat.mzxid.0)),
+        match client.set(&path(key), value.to_string(), expected).await {
+            Ok(made) => Ok((Some(made.version), made.zxid)),
             Err(quorate::Error::Refused { error, zxid }) if error.kind == ErrorKind::BadVersion => {
                 Ok((None, zxid.0))
             }
@@ -151,9 +150,9 @@ async fn compare_and_set(
         }
     };
     let noted =
-        arena.note(process, told(None), call, |(stat, zxid)| (told(Some(stat.is_some())), Some(*zxid))).await;
-    if let Noted::Ok((Some(stat), _)) = &noted {
-        versions[key as usize] = stat.version;
+        arena.note(process, told(None), call, |(made, zxid)| (told(Some(made.is_some())), Some(*zxid))).await;
+    if let Noted::Ok((Some(version), _)) = &noted {
+        versions[key as usize] = *version;
     }
     matches!(noted, Noted::Ended)
 }

@@ -25,12 +25,7 @@ impl Workload for Sequence {
     }
 
     fn prepare(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>> {
-        async move {
-            let client = arena.connect().await?;
-            client.ensure_path(PARENT).await?;
-            client.close().await
-        }
-        .boxed_local()
+        async move { super::prepare_path(&arena, PARENT).await }.boxed_local()
     }
 
     fn work(&self, arena: Arena, process: Process, mut random: fastrand::Rng) -> LocalBoxFuture<'_, ()> {

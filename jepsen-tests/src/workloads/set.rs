@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
-use super::{Arena, Noted, Workload};
+use super::{Arena, Noted, Session, Workload};
 use crate::checkers::{Checker, set};
 use crate::history::{Operation, Process};
 
@@ -22,20 +22,19 @@ impl Workload for Set {
         "adds elements, reads them all (checker: set: what was acknowledged is there, nothing else)"
     }
 
+    fn doors(&self) -> &'static [super::Door] {
+        super::BOTH_DOORS
+    }
+
     fn prepare(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>> {
-        async move {
-            let client = arena.connect().await?;
-            client.ensure_path(PARENT).await?;
-            client.close().await
-        }
-        .boxed_local()
+        async move { super::prepare_path(&arena, PARENT).await }.boxed_local()
     }
 
     fn work(&self, arena: Arena, process: Process, mut random: fastrand::Rng) -> LocalBoxFuture<'_, ()> {
         async move {
             let mut count = 0;
             while !arena.stop.get() {
-                let Ok(client) = arena.connect().await else { continue };
+                let Ok(client) = arena.open().await else { continue };
                 while !arena.stop.get() {
                     arena.pace(&mut random).await;
                     let ended = if random.u32(..50) == 0 {
@@ -43,10 +42,11 @@ impl Workload for Set {
                     } else {
                         count += 1;
                         let element = u64::from(process) << 32 | count;
-                        let call = client.create(&format!("{PARENT}/{element}"), "").send();
+                        let path = format!("{PARENT}/{element}");
+                        let call = client.create(&path, String::new(), quorate::CreateMode::Persistent);
                         let noted = arena
-                            .note(process, Operation::Add { element }, call, |created| {
-                                (Operation::Add { element }, Some(created.stat.czxid.0))
+                            .note(process, Operation::Add { element }, call, |made| {
+                                (Operation::Add { element }, Some(made.zxid))
                             })
                             .await;
                         matches!(noted, Noted::Ended)
@@ -62,7 +62,7 @@ impl Workload for Set {
 
     fn finish(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>> {
         async move {
-            let client = arena.connect().await?;
+            let client = arena.open().await?;
             read(&arena, &client, 0).await;
             client.close().await
         }
@@ -74,13 +74,13 @@ impl Workload for Set {
     }
 }
 
-async fn read(arena: &Arena, client: &quorate::Client, process: Process) -> bool {
-    let call = client.list(PARENT).send();
+async fn read(arena: &Arena, client: &Session, process: Process) -> bool {
+    let call = client.list(PARENT);
     let noted = arena
-        .note(process, Operation::ReadSet { elements: None }, call, |list| {
+        .note(process, Operation::ReadSet { elements: None }, call, |(names, zxid)| {
             // A name that is no element shows as one that nobody added.
-            let elements = list.names().map(|name| name.parse().unwrap_or(u64::MAX)).collect();
-            (Operation::ReadSet { elements: Some(elements) }, Some(list.zxid.0))
+            let elements = names.iter().map(|name| name.parse().unwrap_or(u64::MAX)).collect();
+            (Operation::ReadSet { elements: Some(elements) }, Some(*zxid))
         })
         .await;
     matches!(noted, Noted::Ended)

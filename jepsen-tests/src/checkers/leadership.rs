@@ -1,0 +1,51 @@
+//! Who leads, as observers are told: leaders follow each other, and nobody is told of an old one after
+//! a new one.
+
+use std::collections::BTreeSet;
+
+use super::{Anomaly, Checker, Verdict};
+use crate::history::{History, Kind, Operation};
+
+/// See the file's comment.
+#[derive(Clone, Copy, Debug)]
+pub struct Leadership;
+
+impl Checker for Leadership {
+    fn name(&self) -> &'static str {
+        "leadership"
+    }
+
+    fn check(&self, history: &History) -> Verdict {
+        let mut anomalies = Vec::new();
+        let mut known: Vec<(usize, u64)> = Vec::new();
+        let mut observed = BTreeSet::new();
+        let pairs = history.pairs();
+        for pair in pairs.iter().filter(|pair| pair.kind() == Kind::Ok) {
+            let (Some(completion), Some(end)) = (pair.completion, pair.end) else { continue };
+            let Operation::Observe { token: Some(token) } = completion.operation else { continue };
+            if token > 0 {
+                observed.insert(token);
+                known.push((end, token));
+            }
+        }
+        known.sort_unstable();
+        let mut greatest: Vec<u64> = Vec::with_capacity(known.len());
+        for (_, token) in &known {
+            greatest.push(greatest.last().copied().unwrap_or(0).max(*token));
+        }
+        for pair in pairs.iter().filter(|pair| pair.kind() == Kind::Ok) {
+            let (Some(completion), Some(end)) = (pair.completion, pair.end) else { continue };
+            let Operation::Observe { token: Some(token) } = completion.operation else { continue };
+            let before = known.partition_point(|(other, _)| *other < pair.begin);
+            let newest = before.checked_sub(1).map_or(0, |place| greatest[place]);
+            if token > 0 && token < newest {
+                let what = format!("leader {token} was told after leader {newest} was known");
+                anomalies.push(Anomaly::new(what, [known[before - 1].0, pair.begin, end]));
+            }
+        }
+        if anomalies.is_empty() && observed.is_empty() {
+            return Verdict::Unknown { reason: "nobody was told of a leader".into() };
+        }
+        Verdict::of(anomalies, format!("{} leaders observed {} times", observed.len(), known.len()))
+    }
+}

@@ -1,0 +1,65 @@
+//! A session's guarantees: requests take effect in the order in which they were sent, a read sees the
+//! session's own writes, and nothing that a session is told is older than what it was told before.
+
+use std::collections::BTreeMap;
+
+use super::{Anomaly, Checker, Verdict};
+use crate::history::{History, Kind, Operation, Process};
+
+/// See the file's comment.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOrder;
+
+impl Checker for SessionOrder {
+    fn name(&self) -> &'static str {
+        "session-order"
+    }
+
+    fn check(&self, history: &History) -> Verdict {
+        let mut anomalies = Vec::new();
+        // The last transaction that a session was told of.
+        let mut reached: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
+        // Whether, and which, number a process wrote last; unknown after an unknown outcome.
+        let mut written: BTreeMap<Process, Option<u64>> = BTreeMap::new();
+        let mut judged = 0;
+        for pair in history.pairs() {
+            let entry = pair.completion.unwrap_or(pair.invoke);
+            let Operation::Pipeline { session, sent, told } = &entry.operation else { continue };
+            let process = pair.invoke.process;
+            let (Kind::Ok, Some(told), Some(end)) = (pair.kind(), told, pair.end) else {
+                // A part may have happened; and a process has one pipeline under way at most.
+                written.insert(process, None);
+                continue;
+            };
+            let mut last = written.get(&process).copied().unwrap_or(Some(0));
+            let (mut before, mut place) = reached.get(session).copied().unwrap_or((0, pair.begin));
+            for (number, (zxid, read)) in sent.iter().zip(told) {
+                judged += 1;
+                let (word, is_late) = match number {
+                    Some(_) => ("write", *zxid <= before),
+                    None => ("read", *zxid < before),
+                };
+                if is_late {
+                    let what = format!("session {session:x}: a {word} at zxid {zxid} behind one at {before}");
+                    anomalies.push(Anomaly::new(what, [place, pair.begin, end]));
+                }
+                (before, place) = (before.max(*zxid), end);
+                match (number, read, last) {
+                    (Some(number), _, _) => last = Some(*number),
+                    (None, Some(seen), Some(wrote)) if *seen != wrote => {
+                        let what = format!("process {process} wrote {wrote} and then read {seen}");
+                        anomalies.push(Anomaly::new(what, [pair.begin, end]));
+                    }
+                    (None, seen, None) => last = *seen,
+                    _ => {}
+                }
+            }
+            written.insert(process, last);
+            reached.insert(*session, (before, place));
+        }
+        if anomalies.is_empty() && judged == 0 {
+            return Verdict::Unknown { reason: "no pipeline was answered".into() };
+        }
+        Verdict::of(anomalies, format!("{judged} requests in {} sessions", reached.len()))
+    }
+}

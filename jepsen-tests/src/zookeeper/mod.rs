@@ -1,0 +1,8 @@
+//! ZooKeeper from outside: a small client of its protocol, and real ensembles to calibrate on.
+//!
+//! - [`Client`]: as little as workloads need, one request at a time, and no help: a lost connection
+//!   is an unknown outcome, as it is for every ZooKeeper client;
+
+mod client;
+
+pub use client::Client;

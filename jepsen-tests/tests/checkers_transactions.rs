@@ -1,0 +1,376 @@
+//! The checkers of transactions, sessions, ephemerals, leaders and the registry: each rejects a
+//! history that is known to be bad, and accepts one that is good.
+
+mod story;
+
+use jepsen_tests::checkers::append::Append;
+use jepsen_tests::checkers::bank::Bank;
+use jepsen_tests::checkers::counter::Counter;
+use jepsen_tests::checkers::ephemeral::Ephemeral;
+use jepsen_tests::checkers::exactly_once::ExactlyOnce;
+use jepsen_tests::checkers::leadership::Leadership;
+use jepsen_tests::checkers::registry::Registry;
+use jepsen_tests::checkers::session_order::SessionOrder;
+use jepsen_tests::history::{Act, Kind, Operation, Process, Step};
+use story::Story;
+
+// --- append -------------------------------------------------------------------------------------
+
+/// (list, what it was, what is appended).
+type Micro<'a> = (u32, &'a [u64], Option<u64>);
+
+fn steps(micros: &[Micro<'_>], told: bool) -> Operation {
+    let step = |(list, before, append): &Micro<'_>| Step {
+        list: *list,
+        before: told.then(|| before.to_vec()),
+        append: *append,
+    };
+    Operation::Transaction { steps: micros.iter().map(step).collect() }
+}
+
+trait Transactions {
+    fn begins(self, process: Process, micros: &[Micro<'_>]) -> Story;
+    fn ends(self, process: Process, micros: &[Micro<'_>]) -> Story;
+    fn one(self, process: Process, micros: &[Micro<'_>]) -> Story;
+}
+
+impl Transactions for Story {
+    fn begins(self, process: Process, micros: &[Micro<'_>]) -> Story {
+        self.invoke(process, steps(micros, false))
+    }
+
+    fn ends(self, process: Process, micros: &[Micro<'_>]) -> Story {
+        self.ok(process, steps(micros, true))
+    }
+
+    fn one(self, process: Process, micros: &[Micro<'_>]) -> Story {
+        self.begins(process, micros).ends(process, micros)
+    }
+}
+
+#[test]
+fn transactions_in_some_order_are_accepted() {
+    let (a, b): (&[Micro], &[Micro]) = (&[(1, &[], Some(1)), (2, &[], None)], &[(1, &[1], Some(2))]);
+    Story::default()
+        .begins(1, a)
+        .begins(2, b)
+        .ends(2, b)
+        .ends(1, a)
+        .one(1, &[(1, &[1, 2], None), (2, &[], Some(3))])
+        .is_valid(Append);
+}
+
+#[test]
+fn a_transaction_of_unknown_outcome_may_be_there_or_not() {
+    Story::default()
+        .one(1, &[(1, &[], Some(1))])
+        .begins(2, &[(1, &[1], Some(2))])
+        .info(2, steps(&[(1, &[1], Some(2))], false))
+        .begins(3, &[(1, &[], Some(9))])
+        .info(3, steps(&[(1, &[], Some(9))], false))
+        .one(1, &[(1, &[1, 2], None)])
+        .is_valid(Append);
+}
+
+#[test]
+fn a_lost_append_is_rejected() {
+    Story::default()
+        .one(1, &[(1, &[], Some(1))])
+        .one(2, &[(1, &[], Some(2))])
+        .is_rejected(Append, "neither begins with the other");
+}
+
+#[test]
+fn an_element_that_is_there_twice_is_rejected() {
+    Story::default().one(1, &[(1, &[], Some(1))]).one(2, &[(1, &[1, 1], None)]).is_rejected(Append, "twice");
+}
+
+#[test]
+fn an_element_of_a_refused_transaction_is_rejected() {
+    Story::default()
+        .begins(1, &[(1, &[], Some(1))])
+        .fail(1, steps(&[(1, &[], Some(1))], false))
+        .one(2, &[(1, &[1], None)])
+        .is_rejected(Append, "G1a");
+}
+
+#[test]
+fn a_transaction_of_which_a_part_is_there_is_rejected() {
+    Story::default()
+        .begins(1, &[(1, &[], Some(1)), (2, &[], Some(2))])
+        .ends(1, &[(1, &[], Some(1)), (2, &[], Some(2))])
+        .one(2, &[(1, &[1], None)])
+        .one(2, &[(2, &[], None)])
+        .is_rejected(Append, "");
+}
+
+#[test]
+fn writes_in_a_circle_are_g0() {
+    let (a, b): (&[Micro], &[Micro]) =
+        (&[(1, &[], Some(1)), (2, &[4], Some(2))], &[(1, &[1], Some(3)), (2, &[], Some(4))]);
+    Story::default().begins(1, a).begins(2, b).ends(1, a).ends(2, b).is_rejected(Append, "G0");
+}
+
+#[test]
+fn writes_and_reads_in_a_circle_are_g1c() {
+    let (a, b): (&[Micro], &[Micro]) =
+        (&[(1, &[], Some(1)), (2, &[2], None)], &[(2, &[], Some(2)), (1, &[1], None)]);
+    Story::default().begins(1, a).begins(2, b).ends(1, a).ends(2, b).is_rejected(Append, "G1c");
+}
+
+#[test]
+fn a_read_that_is_torn_is_g_single() {
+    let (a, b): (&[Micro], &[Micro]) =
+        (&[(1, &[], Some(1)), (2, &[], Some(2))], &[(1, &[1], None), (2, &[], None)]);
+    Story::default().begins(1, a).begins(2, b).ends(1, a).ends(2, b).is_rejected(Append, "G-single");
+}
+
+#[test]
+fn write_skew_is_g2() {
+    let (a, b): (&[Micro], &[Micro]) =
+        (&[(1, &[], Some(1)), (2, &[], None)], &[(2, &[], Some(2)), (1, &[], None)]);
+    Story::default()
+        .begins(1, a)
+        .begins(2, b)
+        .ends(1, a)
+        .ends(2, b)
+        .one(3, &[(1, &[1], None), (2, &[2], None)])
+        .is_rejected(Append, "G2");
+}
+
+#[test]
+fn a_stale_read_is_against_real_time() {
+    Story::default()
+        .one(1, &[(1, &[], Some(1))])
+        .one(2, &[(1, &[], None)])
+        .one(2, &[(1, &[1], None)])
+        .is_rejected(Append, "real time");
+}
+
+#[test]
+fn no_transaction_proves_nothing() {
+    Story::default().is_unknown(Append);
+}
+
+// --- bank ---------------------------------------------------------------------------------------
+
+const BANK: Bank = Bank { total: 30 };
+
+fn balances(balances: Option<&[i64]>) -> Operation {
+    Operation::ReadBalances { balances: balances.map(<[i64]>::to_vec) }
+}
+
+fn transfer() -> Operation {
+    Operation::Transfer { from: 0, to: 1, amount: 5 }
+}
+
+#[test]
+fn money_that_moves_is_accepted_and_money_that_is_made_lost_or_lent_is_not() {
+    let story = || {
+        Story::default().alone(1, balances(None), balances(Some(&[10, 20]))).alone(1, transfer(), transfer())
+    };
+    story().alone(1, balances(None), balances(Some(&[5, 25]))).is_valid(BANK);
+    story().alone(1, balances(None), balances(Some(&[5, 20]))).is_rejected(BANK, "the total is 25");
+    story().alone(1, balances(None), balances(Some(&[-5, 35]))).is_rejected(BANK, "overdrawn");
+    Story::default().alone(1, balances(None), balances(Some(&[10, 20]))).is_unknown(BANK);
+}
+
+// --- counter ------------------------------------------------------------------------------------
+
+fn increment(value: Option<u64>) -> Operation {
+    Operation::Increment { value }
+}
+
+fn count(value: Option<u64>) -> Operation {
+    Operation::ReadCounter { value }
+}
+
+#[test]
+fn increments_that_count_once_are_accepted() {
+    Story::default()
+        .invoke(3, increment(None))
+        .alone(1, increment(None), increment(Some(1)))
+        .alone(2, count(None), count(Some(2)))
+        .info(3, increment(None))
+        .alone(1, increment(None), increment(Some(3)))
+        .alone(2, count(None), count(Some(3)))
+        .is_valid(Counter);
+}
+
+#[test]
+fn a_lost_increment_a_stale_read_and_one_that_counts_twice_are_rejected() {
+    Story::default()
+        .alone(1, increment(None), increment(Some(1)))
+        .alone(2, increment(None), increment(Some(1)))
+        .alone(2, count(None), count(Some(1)))
+        .is_rejected(Counter, "two increments came to 1");
+    Story::default()
+        .alone(1, increment(None), increment(Some(1)))
+        .alone(1, count(None), count(Some(0)))
+        .is_rejected(Counter, "though 1 was known before");
+    Story::default()
+        .alone(1, increment(None), increment(Some(1)))
+        .alone(1, count(None), count(Some(2)))
+        .is_rejected(Counter, "though only 1 increments had begun");
+}
+
+// --- exactly-once -------------------------------------------------------------------------------
+
+fn own(act: Act, version: Option<i32>) -> Operation {
+    Operation::Own { node: 1, act, version }
+}
+
+fn refused(story: Story, act: Act, why: &str) -> Story {
+    let mut story = story.invoke(1, own(act, None)).entry(1, Kind::Fail, own(act, None), None);
+    story.0.entries.last_mut().expect("just written").error = Some(why.into());
+    story
+}
+
+#[test]
+fn nodes_of_ones_own_that_behave_are_accepted() {
+    Story::default()
+        .alone(1, own(Act::Create, None), own(Act::Create, None))
+        .alone(1, own(Act::Set, None), own(Act::Set, Some(1)))
+        .invoke(1, own(Act::Set, None))
+        .info(1, own(Act::Set, None))
+        .alone(1, own(Act::Set, None), own(Act::Set, Some(3)))
+        .alone(1, own(Act::Delete, None), own(Act::Delete, None))
+        .is_valid(ExactlyOnce);
+}
+
+#[test]
+fn writes_that_took_effect_twice_are_rejected() {
+    let created = || Story::default().alone(1, own(Act::Create, None), own(Act::Create, None));
+    refused(Story::default(), Act::Create, "NodeExists").is_rejected(ExactlyOnce, "Create refused");
+    created().alone(1, own(Act::Set, None), own(Act::Set, Some(2))).is_rejected(ExactlyOnce, "version 2");
+    refused(created(), Act::Delete, "NoNode").is_rejected(ExactlyOnce, "Delete refused");
+}
+
+// --- session order ------------------------------------------------------------------------------
+
+fn pipeline(sent: &[Option<u64>], told: Option<&[(u64, Option<u64>)]>) -> Operation {
+    Operation::Pipeline { session: 1, sent: sent.to_vec(), told: told.map(<[_]>::to_vec) }
+}
+
+#[test]
+fn a_session_in_order_is_accepted() {
+    let sent = [Some(1), None, Some(2), None];
+    let told = [(5, None), (5, Some(1)), (7, None), (8, Some(2))];
+    Story::default()
+        .alone(1, pipeline(&sent, None), pipeline(&sent, Some(&told)))
+        .alone(1, pipeline(&[None], None), pipeline(&[None], Some(&[(8, Some(2))])))
+        .is_valid(SessionOrder);
+}
+
+#[test]
+fn a_session_that_goes_back_or_does_not_see_its_own_writes_is_rejected() {
+    let sent = [Some(1), None];
+    let story = |told: &[(u64, Option<u64>)]| {
+        Story::default().alone(1, pipeline(&sent, None), pipeline(&sent, Some(told)))
+    };
+    story(&[(5, None), (5, Some(0))]).is_rejected(SessionOrder, "wrote 1 and then read 0");
+    story(&[(5, None), (4, Some(1))]).is_rejected(SessionOrder, "a read at zxid 4 behind one at 5");
+    let writes = [Some(1), Some(2)];
+    Story::default()
+        .alone(1, pipeline(&writes, None), pipeline(&writes, Some(&[(5, None), (5, None)])))
+        .is_rejected(SessionOrder, "a write at zxid 5");
+    story(&[(5, None), (5, Some(1))])
+        .alone(1, pipeline(&[None], None), pipeline(&[None], Some(&[(3, Some(1))])))
+        .is_rejected(SessionOrder, "behind one at 5");
+}
+
+// --- ephemeral ----------------------------------------------------------------------------------
+
+fn make(name: u64) -> Operation {
+    Operation::CreateEphemeral { name, session: 1 }
+}
+
+fn look(session: u64, names: Option<&[u64]>) -> Operation {
+    Operation::ReadEphemerals { session, names: names.map(<[u64]>::to_vec) }
+}
+
+fn end(closes: bool) -> Operation {
+    Operation::EndSession { session: 1, closes }
+}
+
+#[test]
+fn ephemerals_that_live_as_long_as_their_sessions_are_accepted() {
+    Story::default()
+        .alone(1, make(7), make(7))
+        .alone(2, look(2, None), look(2, Some(&[7])))
+        .alone(1, look(1, None), look(1, Some(&[7])))
+        .invoke(1, end(true))
+        .alone(2, look(2, None), look(2, Some(&[])))
+        .ok(1, end(true))
+        .alone(2, look(2, None), look(2, Some(&[])))
+        .is_valid(Ephemeral);
+}
+
+#[test]
+fn an_ephemeral_that_goes_too_early_or_too_late_is_rejected() {
+    let made = || Story::default().alone(1, make(7), make(7));
+    made()
+        .alone(2, look(2, None), look(2, Some(&[])))
+        .alone(1, look(1, None), look(1, Some(&[7])))
+        .is_rejected(Ephemeral, "is gone, though its session lived");
+    made()
+        .alone(1, end(true), end(true))
+        .alone(2, look(2, None), look(2, Some(&[7])))
+        .is_rejected(Ephemeral, "its session was closed");
+    made()
+        .alone(1, end(false), end(false))
+        .alone(2, look(2, None), look(2, Some(&[7])))
+        .is_rejected(Ephemeral, "at the end, though its session has ended");
+    made().alone(2, look(2, None), look(2, Some(&[7, 8]))).is_rejected(Ephemeral, "nobody made node 8");
+}
+
+// --- leadership ---------------------------------------------------------------------------------
+
+#[test]
+fn a_leader_who_comes_back_is_rejected() {
+    let observe = |token| Operation::Observe { token };
+    let first = || Story::default().alone(1, observe(None), observe(Some(5)));
+    first()
+        .alone(2, observe(None), observe(Some(0)))
+        .alone(1, observe(None), observe(Some(9)))
+        .is_valid(Leadership);
+    first()
+        .alone(1, observe(None), observe(Some(9)))
+        .alone(2, observe(None), observe(Some(5)))
+        .is_rejected(Leadership, "leader 5 was told after leader 9");
+    Story::default().is_unknown(Leadership);
+}
+
+// --- registry -----------------------------------------------------------------------------------
+
+fn follow(instances: Option<&[u64]>, ring: u64) -> Operation {
+    Operation::Follow { instances: instances.map(<[u64]>::to_vec), ring: instances.map(|_| ring) }
+}
+
+#[test]
+fn followers_that_converge_are_accepted_and_others_are_not() {
+    let register = |instance| Operation::Register { instance };
+    let deregister = |instance| Operation::Deregister { instance };
+    let story = || {
+        Story::default()
+            .alone(1, register(0), register(0))
+            .alone(1, register(4), register(4))
+            .alone(2, register(5), register(5))
+            .alone(2, deregister(5), deregister(5))
+            .alone(1, follow(None, 0), follow(Some(&[0, 4]), 1))
+    };
+    story().alone(2, follow(None, 0), follow(Some(&[0, 4]), 1)).is_valid(Registry);
+    story().alone(2, follow(None, 0), follow(Some(&[0]), 1)).is_rejected(Registry, "different instances");
+    story().alone(2, follow(None, 0), follow(Some(&[0, 4]), 2)).is_rejected(Registry, "which owns which");
+    let with = |known: &[u64]| {
+        Story::default()
+            .alone(1, register(0), register(0))
+            .alone(2, register(5), register(5))
+            .alone(2, deregister(5), deregister(5))
+            .alone(1, follow(None, 0), follow(Some(known), 1))
+    };
+    with(&[0, 5]).is_rejected(Registry, "was taken out and is there");
+    with(&[]).is_rejected(Registry, "the lasting instance is gone");
+    with(&[0, 6]).is_rejected(Registry, "nobody registered instance 6");
+    Story::default().is_unknown(Registry);
+}
