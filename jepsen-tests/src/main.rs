@@ -9,7 +9,8 @@ use jepsen_tests::checkers::{Finding, Verdict, judge};
 use jepsen_tests::history::History;
 use jepsen_tests::run::{self, Outcome, Plan, RunError};
 use jepsen_tests::scenarios::{self, Failure, Measured};
-use jepsen_tests::{differential, nemesis, run_local, simulation, workloads};
+use jepsen_tests::workloads::Door;
+use jepsen_tests::{differential, nemesis, parse_duration, run_local, series, simulation, workloads};
 
 /// Proof under faults: real members, real kills, and checkers that judge what clients saw.
 #[derive(Parser)]
@@ -45,6 +46,9 @@ enum Command {
         /// Operations a second, all clients together, at most.
         #[arg(long, default_value_t = 300)]
         rate: u32,
+        /// The door that clients go through: grpc or zookeeper.
+        #[arg(long, default_value = "grpc", value_parser = parse_door)]
+        door: Door,
         /// Where to keep the history, the report and the members' logs.
         #[arg(long)]
         folder: Option<PathBuf>,
@@ -61,6 +65,10 @@ enum Command {
         /// The folder.
         folder: PathBuf,
     },
+    /// Run every workload under every nemesis, what is missing first, and write the README's table.
+    Matrix(series::matrix::Arguments),
+    /// Run workloads under faults drawn from seeds, for hours.
+    Soak(series::soak::Arguments),
     /// Simulate clusters under faults, one seed a cluster: real server code on simulated time.
     Simulate {
         /// Which seeds: 0..1000, 7, or 1,2,3.
@@ -144,10 +152,10 @@ fn main() -> ExitCode {
         return compiled;
     }
     let result = match Arguments::parse().command {
-        Command::Run { workload, nemesis, members, time, seed, workers, rate, folder } => {
+        Command::Run { workload, nemesis, members, time, seed, workers, rate, door, folder } => {
             let seed = seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
             let time_ms = time.as_millis() as u64;
-            let plan = Plan { workload, nemesis, members, time_ms, seed, workers, rate };
+            let plan = Plan { workload, nemesis, members, time_ms, seed, workers, rate, door };
             start(&plan, folder)
         }
         Command::List => {
@@ -156,6 +164,14 @@ fn main() -> ExitCode {
         }
         Command::Check { history } => again(&history, false),
         Command::Report { folder } => again(&folder.join(run::HISTORY_FILE), true),
+        Command::Matrix(arguments) => match series::matrix::run(arguments) {
+            Ok(is_valid) => Ok(is_valid),
+            Err(reason) => {
+                eprintln!("jepsen-tests: {reason}");
+                return ExitCode::from(2);
+            }
+        },
+        Command::Soak(arguments) => Ok(series::soak::run(&arguments)),
         Command::Simulate { seed: Some(seed), time, trace, json, log, .. } => {
             return simulation::main::one(seed, time, trace.as_deref(), json, log);
         }
@@ -269,18 +285,9 @@ fn scenario(name: Scenario, times: Option<u32>, seed: u64) -> ExitCode {
     }
 }
 
-/// `90s`, `1500ms`, `5m`, `1h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(format!("{text:?} is not like 500ms, 60s, 5m or 1h")),
-    };
-    let count: u64 = digits.parse().map_err(|_| format!("{text:?} is not like 60s"))?;
-    Ok(Duration::from_millis(count * unit))
+fn parse_door(text: &str) -> Result<Door, String> {
+    let known = [Door::Grpc, Door::Zookeeper];
+    known.into_iter().find(|door| door.name() == text).ok_or_else(|| format!("{text:?} is no door"))
 }
 
 fn parse_seed_list(text: &str) -> Result<std::sync::Arc<Vec<u64>>, String> {

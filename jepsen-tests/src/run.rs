@@ -13,8 +13,8 @@ use crate::checkers::{Checker, Finding, judge};
 use crate::cluster::{Cluster, ClusterError, Options, admin};
 use crate::history::{History, HistoryError, JUDGE, NEMESIS, Operation, Recorder};
 use crate::nemesis::{self, Nemesis, Schedule};
-use crate::report;
-use crate::workloads::{self, Arena, Workload};
+use crate::workloads::{self, Arena, Door, Workload};
+use crate::{edn, report};
 
 /// The history's name in a run's folder.
 pub const HISTORY_FILE: &str = "history.jsonl";
@@ -42,21 +42,31 @@ pub struct Plan {
     pub workers: u32,
     /// Operations a second, all workers together, at most.
     pub rate: u32,
+    /// The door that clients go through.
+    #[serde(default)]
+    pub door: Door,
 }
 
 impl Plan {
     /// The command that repeats this run.
     pub fn command(&self) -> String {
-        format!(
-            "cargo run -p jepsen-tests --release -- run --workload {} --nemesis {} --members {} --time {}ms --seed {} --workers {} --rate {}",
-            self.workload,
-            self.nemesis.join(","),
-            self.members,
-            self.time_ms,
-            self.seed,
-            self.workers,
-            self.rate
-        )
+        format!("cargo run -p jepsen-tests --release -- {}", self.arguments().join(" "))
+    }
+
+    /// The same, as arguments of the program.
+    pub fn arguments(&self) -> Vec<String> {
+        let values: [(&str, String); 8] = [
+            ("--workload", self.workload.clone()),
+            ("--nemesis", self.nemesis.join(",")),
+            ("--members", self.members.to_string()),
+            ("--time", format!("{}ms", self.time_ms)),
+            ("--seed", self.seed.to_string()),
+            ("--workers", self.workers.to_string()),
+            ("--rate", self.rate.to_string()),
+            ("--door", self.door.name().to_owned()),
+        ];
+        let values = values.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        ["run".to_owned()].into_iter().chain(values).collect()
     }
 }
 
@@ -69,6 +79,12 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// What members logged of panics.
     pub panics: Vec<String>,
+    /// How many operations succeeded.
+    #[serde(default)]
+    pub operations: u64,
+    /// How many faults there were.
+    #[serde(default)]
+    pub faults: u64,
 }
 
 impl Outcome {
@@ -88,6 +104,14 @@ pub enum RunError {
         kind: &'static str,
         /// The name.
         name: String,
+    },
+    /// The workload's clients speak another protocol.
+    #[error("{workload} does not go through the {door} door")]
+    NoDoor {
+        /// The workload.
+        workload: String,
+        /// The door.
+        door: &'static str,
     },
     /// The folder holds another run: its data would be taken for this one's.
     #[error("{} holds a run already; name another folder", .0.display())]
@@ -116,14 +140,26 @@ pub enum RunError {
 pub async fn run(plan: &Plan, folder: &Path) -> Result<Outcome, RunError> {
     let workload: Rc<dyn Workload> = find_workload(&plan.workload)?.into();
     let nemeses = plan.nemesis.iter().map(|name| find_nemesis(name)).collect::<Result<Vec<_>, _>>()?;
+    if !workload.doors().contains(&plan.door) {
+        return Err(RunError::NoDoor { workload: plan.workload.clone(), door: plan.door.name() });
+    }
     if folder.join(HISTORY_FILE).exists() || folder.join("members").exists() {
         return Err(RunError::Used(folder.into()));
     }
     std::fs::create_dir_all(folder)?;
-    let mut cluster = Cluster::start(Options::members(plan.members).folder(folder.join("members"))).await?;
+    let options = Options::members(plan.members).folder(folder.join("members"));
+    // Checkpoints often and logs short, so that faults meet both.
+    let options = options.flag("--checkpoint-seconds", 2).flag("--checkpoint-log-mb", 1);
+    let options = Options { zookeeper: plan.door == Door::Zookeeper, ..options };
+    let options = nemeses.iter().fold(options, |options, nemesis| nemesis.needs().add_to(options));
+    let mut cluster = Cluster::start(options).await?;
     let recorder = Recorder::start(Some(&folder.join(HISTORY_FILE)))?;
     let arena = Arena {
-        endpoints: cluster.endpoints(),
+        door: plan.door,
+        endpoints: match plan.door {
+            Door::Grpc => cluster.endpoints(),
+            Door::Zookeeper => cluster.zookeeper_endpoints(),
+        },
         recorder: recorder.clone(),
         workers: plan.workers,
         rate: f64::from(plan.rate) / f64::from(plan.workers.max(1)),
@@ -139,6 +175,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Outcome, RunError> {
         .collect();
 
     let length = Duration::from_millis(plan.time_ms);
+    let _progress = Progress::start(recorder.clone(), length);
     hurt(&mut cluster, &recorder, &nemeses, plan, length).await?;
     if let Some(left) = length.checked_sub(recorder.elapsed()) {
         tokio::time::sleep(left).await;
@@ -153,17 +190,48 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Outcome, RunError> {
     workload.finish(arena).await?;
     ask_digests(&cluster, &recorder).await;
     let history = recorder.finish()?;
-    let outcome =
-        Outcome { plan: plan.clone(), findings: judge(&checkers(plan)?, &history), panics: cluster.panics() };
+    let outcome = Outcome {
+        plan: plan.clone(),
+        findings: judge(&checkers(plan)?, &history),
+        panics: cluster.panics(),
+        operations: recorder.completed(),
+        faults: history.faults().len() as u64,
+    };
     drop(cluster);
     if outcome.is_valid() {
         // The data proves nothing more; the logs stay.
-        for id in 1..=plan.members {
-            std::fs::remove_dir_all(folder.join("members").join(format!("member-{id}")))?;
+        for entry in std::fs::read_dir(folder.join("members"))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path)?;
+            }
         }
     }
     save(folder, &outcome, &history)?;
     Ok(outcome)
+}
+
+/// A progress bar in a task of its own, on a terminal.
+struct Progress(tokio::task::JoinHandle<()>);
+
+impl Progress {
+    fn start(recorder: Recorder, length: Duration) -> Progress {
+        Progress(tokio::task::spawn_local(async move {
+            // Draws nothing where nobody looks.
+            let bar = indicatif::ProgressBar::new(length.as_secs());
+            loop {
+                bar.set_position(recorder.elapsed().as_secs());
+                bar.set_message(format!("{} operations", recorder.completed()));
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Inflicts and heals what the seed says, until the time is nearly up.
@@ -251,6 +319,7 @@ pub fn save(folder: &Path, outcome: &Outcome, history: &History) -> Result<(), R
     let text = serde_json::to_string_pretty(outcome).map_err(std::io::Error::other)?;
     std::fs::write(folder.join(RUN_FILE), text + "\n")?;
     std::fs::write(folder.join("report.html"), report::html(outcome, history))?;
+    edn::write(history, &folder.join("history.edn"))?;
     Ok(())
 }
 

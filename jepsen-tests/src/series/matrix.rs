@@ -1,0 +1,247 @@
+//! The matrix: every workload under every nemesis. Each result is a line of a file that is committed;
+//! what is missing, failed, too short, or of older server code is run next; the README's table is
+//! made of the file.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::server_code::{self, Stamp};
+use crate::run::Plan;
+use crate::workloads::Door;
+use crate::{nemesis, workloads};
+
+const BEGIN: &str = "<!-- matrix: made by `jepsen-tests matrix`, not by hand -->";
+const END: &str = "<!-- end of the matrix -->";
+
+/// What to run.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Arguments {
+    /// How long each run lasts; results of shorter runs count as missing.
+    #[arg(long, default_value = "60s", value_parser = crate::parse_duration)]
+    time: Duration,
+    /// How many members.
+    #[arg(long, default_value_t = 3)]
+    members: u64,
+    /// Where all choices come from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only these workloads.
+    #[arg(long, value_delimiter = ',')]
+    workload: Vec<String>,
+    /// Only these nemeses.
+    #[arg(long, value_delimiter = ',')]
+    nemesis: Vec<String>,
+    /// At most so many runs; 0 only writes the table.
+    #[arg(long)]
+    runs: Option<usize>,
+    /// Where results are kept: by default jepsen-tests/matrix.jsonl.
+    #[arg(long)]
+    results: Option<PathBuf>,
+    /// Where runs that failed are kept.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+/// One result: a line of the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Row {
+    workload: String,
+    nemesis: String,
+    members: u64,
+    seed: u64,
+    time_ms: u64,
+    /// The stamp of the server's code.
+    code: String,
+    commit: String,
+    /// Seconds since 1970.
+    at: u64,
+    operations: u64,
+    faults: u64,
+    /// "valid", or who says otherwise, or why there is no verdict.
+    verdict: String,
+}
+
+/// Runs what is missing and writes the table; whether all that was run is valid.
+///
+/// # Errors
+/// Says what is in the way: no stamp, old programs, an unreadable file.
+pub fn run(arguments: Arguments) -> Result<bool, String> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let results = arguments.results.clone().unwrap_or_else(|| package.join("matrix.jsonl"));
+    let stamp = server_code::stamp()?;
+    check_programs()?;
+    let folder = super::runs_folder(arguments.folder.clone(), "matrix");
+    let mut all_valid = true;
+    for _ in 0..arguments.runs.unwrap_or(usize::MAX) {
+        // Read again each time: two of these may share the work.
+        let rows = read(&results)?;
+        let Some((workload, nemesis)) = next(&rows, &arguments, &stamp) else { break };
+        let row = one(&arguments, &stamp, &folder, workload, nemesis);
+        println!(
+            "{:13} {:18} {:6} operations {:3} faults  {}",
+            row.workload, row.nemesis, row.operations, row.faults, row.verdict
+        );
+        all_valid &= row.verdict == "valid";
+        append(&results, &row)?;
+        write_table(&package.join("README.md"), &read(&results)?, &stamp)?;
+    }
+    write_table(&package.join("README.md"), &read(&results)?, &stamp)?;
+    Ok(all_valid)
+}
+
+/// Programs that are older than the code would give it results that are not its own.
+fn check_programs() -> Result<(), String> {
+    let binaries = crate::cluster::Binaries::find().map_err(|error| error.to_string())?;
+    let built = std::fs::metadata(&binaries.quorated).and_then(|metadata| metadata.modified());
+    let built = built.map_err(|error| format!("{}: {error}", binaries.quorated.display()))?;
+    let changed = UNIX_EPOCH + Duration::from_secs(server_code::last_change()?);
+    match built < changed {
+        true => Err(format!("{} is older than the server's code: build it", binaries.quorated.display())),
+        false => Ok(()),
+    }
+}
+
+/// The workload and nemesis whose result is missing, those without any result first.
+fn next(rows: &[Row], arguments: &Arguments, stamp: &Stamp) -> Option<(String, String)> {
+    let is_wanted = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    let mut missing: Vec<(usize, String, String)> = Vec::new();
+    for nemesis in nemesis::all().iter().filter(|one| is_wanted(&arguments.nemesis, one.name())) {
+        for workload in workloads::all().iter().filter(|one| is_wanted(&arguments.workload, one.name())) {
+            let here = || {
+                rows.iter().filter(|row| {
+                    row.workload == workload.name()
+                        && row.nemesis == nemesis.name()
+                        && row.members == arguments.members
+                })
+            };
+            let is_done = |row: &Row| {
+                row.code == stamp.code
+                    && row.time_ms >= arguments.time.as_millis() as u64
+                    // A failure is not run again and again: the fix changes the stamp.
+                    && row.seed == arguments.seed
+            };
+            if !here().any(is_done) {
+                missing.push((here().count(), workload.name().into(), nemesis.name().into()));
+            }
+        }
+    }
+    missing.sort_by_key(|(count, ..)| *count);
+    missing.into_iter().next().map(|(_, workload, nemesis)| (workload, nemesis))
+}
+
+fn one(arguments: &Arguments, stamp: &Stamp, folder: &Path, workload: String, nemesis: String) -> Row {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let plan = Plan {
+        workload,
+        nemesis: vec![nemesis],
+        members: arguments.members,
+        time_ms: arguments.time.as_millis() as u64,
+        seed: arguments.seed,
+        workers: 6,
+        rate: 300,
+        door: Door::Grpc,
+    };
+    let folder = folder.join(format!("{}-{}-{}-{at}", plan.workload, plan.nemesis[0], plan.seed));
+    let (operations, faults, verdict) = match super::run_apart(&plan, &folder) {
+        Ok(outcome) if outcome.faults == 0 && plan.nemesis[0] != "none" => {
+            (outcome.operations, 0, "no fault was inflicted".to_owned())
+        }
+        Ok(outcome) => (outcome.operations, outcome.faults, super::verdict(&outcome)),
+        Err(reason) => (0, 0, format!("no verdict: {reason}")),
+    };
+    if verdict == "valid"
+        && let Err(error) = std::fs::remove_dir_all(&folder)
+    {
+        eprintln!("{}: {error}", folder.display());
+    }
+    Row {
+        workload: plan.workload,
+        nemesis: plan.nemesis.concat(),
+        members: plan.members,
+        seed: plan.seed,
+        time_ms: plan.time_ms,
+        code: stamp.code.clone(),
+        commit: stamp.commit.clone(),
+        at,
+        operations,
+        faults,
+        verdict,
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Row>, String> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        other => other.map_err(|error| format!("{}: {error}", path.display()))?,
+    };
+    let rows = text.lines().enumerate().map(|(index, line)| {
+        serde_json::from_str(line).map_err(|error| format!("{}:{}: {error}", path.display(), index + 1))
+    });
+    rows.collect()
+}
+
+fn append(path: &Path, row: &Row) -> Result<(), String> {
+    let line = serde_json::to_string(row).map_err(|error| error.to_string())?;
+    let opened = std::fs::File::options().create(true).append(true).open(path);
+    let written = opened.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+    written.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Puts the table between its marks.
+fn write_table(readme: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", readme.display());
+    let text = std::fs::read_to_string(readme).map_err(failed)?;
+    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
+        return Err(format!("{}: the marks of the matrix are missing", readme.display()));
+    };
+    let new = format!("{}{BEGIN}\n{}{}", &text[..begin], table(rows, stamp), &text[end..]);
+    if new == text { Ok(()) } else { std::fs::write(readme, new).map_err(failed) }
+}
+
+/// The newest result of each workload and nemesis on three members, older code in brackets.
+fn table(rows: &[Row], stamp: &Stamp) -> String {
+    let mut newest: BTreeMap<(&str, &str), &Row> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.members == 3) {
+        // A result of this code outweighs any of older code, and a longer run a shorter one.
+        let rank = |row: &Row| (row.code == stamp.code, row.time_ms, row.at);
+        let cell = newest.entry((&row.nemesis, &row.workload)).or_insert(row);
+        if rank(row) >= rank(cell) {
+            *cell = row;
+        }
+    }
+    let (workloads, nemeses) = (workloads::all(), nemesis::all());
+    let names: Vec<&str> = workloads.iter().map(|workload| workload.name()).collect();
+    let count = |wanted: &dyn Fn(&Row) -> bool| newest.values().filter(|row| wanted(row)).count();
+    let current = count(&|row| row.code == stamp.code && row.verdict == "valid");
+    let minute = count(&|row| row.code == stamp.code && row.verdict == "valid" && row.time_ms >= 60_000);
+    let mut text = format!(
+        "Operations / faults / seconds of each run on three members; server code {} (commit {}): {current} of {} valid, {minute} of them of 60 s or more. \
+         In brackets: older server code, so missing. **Bold**: not valid. Rows with dates and commits: [matrix.jsonl](matrix.jsonl).\n\n| |",
+        stamp.code,
+        stamp.commit,
+        names.len() * nemeses.len()
+    );
+    names.iter().for_each(|name| text.push_str(&format!(" {name} |")));
+    text.push_str(&format!("\n|---|{}\n", "---|".repeat(names.len())));
+    for nemesis in &nemeses {
+        text.push_str(&format!("| {} |", nemesis.name()));
+        for name in &names {
+            let cell = newest.get(&(nemesis.name(), *name)).map_or_else(String::new, |row| {
+                let figures = format!("{}/{}/{}", row.operations, row.faults, row.time_ms / 1000);
+                match (row.verdict == "valid", row.code == stamp.code) {
+                    (true, true) => figures,
+                    (true, false) => format!("({figures})"),
+                    (false, true) => format!("**{figures}**"),
+                    (false, false) => format!("(**{figures}**)"),
+                }
+            });
+            text.push_str(&format!(" {cell} |"));
+        }
+        text.push('\n');
+    }
+    text
+}
