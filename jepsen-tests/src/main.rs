@@ -10,6 +10,7 @@ use jepsen_tests::history::History;
 use jepsen_tests::run::{self, Outcome, Plan, RunError};
 use jepsen_tests::scenarios::{self, Failure, Measured};
 use jepsen_tests::workloads::Door;
+use jepsen_tests::zookeeper::calibrate;
 use jepsen_tests::{differential, nemesis, parse_duration, run_local, series, simulation, workloads};
 
 /// Proof under faults: real members, real kills, and checkers that judge what clients saw.
@@ -67,6 +68,15 @@ enum Command {
     },
     /// Run every workload under every nemesis, what is missing first, and write the README's table.
     Matrix(series::matrix::Arguments),
+    /// Find what is wrong with a real ZooKeeper (stale reads, locks without tokens), or be wrong oneself.
+    Calibrate {
+        /// How long each of both.
+        #[arg(long, default_value = "20s", value_parser = parse_duration)]
+        time: Duration,
+        /// Where the histories are kept.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
     /// Run workloads under faults drawn from seeds, for hours.
     Soak(series::soak::Arguments),
     /// Simulate clusters under faults, one seed a cluster: real server code on simulated time.
@@ -171,6 +181,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        Command::Calibrate { time, folder } => calibrate(time, folder),
         Command::Soak(arguments) => Ok(series::soak::run(&arguments)),
         Command::Simulate { seed: Some(seed), time, trace, json, log, .. } => {
             return simulation::main::one(seed, time, trace.as_deref(), json, log);
@@ -205,6 +216,18 @@ fn start(plan: &Plan, folder: Option<PathBuf>) -> Result<bool, RunError> {
     let outcome = run_local(run::run(plan, &folder))?;
     show(&outcome, &folder);
     Ok(outcome.is_valid())
+}
+
+fn calibrate(time: Duration, folder: Option<PathBuf>) -> Result<bool, RunError> {
+    let name = format!("calibrate-{}", std::process::id());
+    let folder = folder.unwrap_or_else(|| std::env::temp_dir().join("quorate-jepsen-runs").join(name));
+    let found = run_local(calibrate::run(time, &folder))?;
+    for (checker, verdict) in [("linearizable", &found.stale_reads), ("fencing", &found.unfenced_lock)] {
+        show_finding(&Finding { checker: checker.into(), verdict: verdict.clone() });
+    }
+    let word = if found.is_passed() { "both found" } else { "NOT BOTH FOUND" };
+    println!("ZooKeeper's stale reads and its lock without tokens: {word}; {}", folder.display());
+    Ok(found.is_passed())
 }
 
 fn show(outcome: &Outcome, folder: &Path) {
