@@ -89,9 +89,8 @@ pub fn run(
         }
         (None, None) => (settings, Vec::new()),
     };
-    // Every read round asks every peer: one that is dead would be told of hundreds of times a second.
-    let filter = "info,openraft=warn,openraft::core::heartbeat=error";
-    logging::install(settings.log_json.unwrap_or(false), filter);
+    let filter = format!("info,{}", replica::LOG_FILTER);
+    logging::install(settings.log_json.unwrap_or(false), &filter);
     for key in ignored {
         tracing::warn!("zoo.cfg: {key} has no meaning here and is ignored");
     }

@@ -64,6 +64,10 @@ use crate::local_state::LocalState;
 use crate::metrics::Metrics;
 use crate::tasks::TaskGuard;
 
+/// What of this room's engine belongs in a member's log. Every read round asks every peer: a dead one
+/// would be told of hundreds of times a second.
+pub const LOG_FILTER: &str = "openraft=warn,openraft::core::heartbeat=error";
+
 /// Raft, with our types.
 pub type QuorateRaft = openraft::Raft<TypeConfig, StateMachine>;
 
