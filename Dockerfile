@@ -1,5 +1,5 @@
 # Two stages: build with the pinned toolchain, run on a slim base with the two binaries.
-ARG BUILD_BASE=rust:1.95-bookworm
+ARG BUILD_BASE=rust:1.95.0-bookworm
 ARG RUN_BASE=debian:bookworm-slim
 
 FROM ${BUILD_BASE} AS build
