@@ -31,8 +31,7 @@ impl Nemesis for BitRot {
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>> {
         async move {
-            let ids = cluster.running();
-            let victim = ids[random.usize(..ids.len())];
+            let victim = super::any(cluster, random);
             cluster.kill(victim)?;
             let folder = cluster.member(victim).data_dir.join("log");
             let flipped = log_files::flip(&folder, random);

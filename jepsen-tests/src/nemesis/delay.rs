@@ -33,21 +33,7 @@ impl Nemesis for Delay {
                 let least = random.u64(5..40);
                 Weather { delay_ms: (least, least + random.u64(1..80)), ..Weather::default() }
             };
-            super::weather_between_all(cluster, weather)?;
-            Ok(cluster.running())
-        }
-        .boxed_local()
-    }
-
-    fn heal<'a>(
-        &'a self,
-        cluster: &'a mut Cluster,
-        members: &'a [u64],
-    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            let _ = members;
-            cluster.network()?.calm();
-            cluster.wait_all_ready().await
+            super::weather_between_all(cluster, weather)
         }
         .boxed_local()
     }

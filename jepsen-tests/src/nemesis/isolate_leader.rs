@@ -40,17 +40,4 @@ impl Nemesis for IsolateLeader {
         }
         .boxed_local()
     }
-
-    fn heal<'a>(
-        &'a self,
-        cluster: &'a mut Cluster,
-        members: &'a [u64],
-    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            let _ = members;
-            cluster.network()?.calm();
-            cluster.wait_all_ready().await
-        }
-        .boxed_local()
-    }
 }

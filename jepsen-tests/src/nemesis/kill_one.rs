@@ -25,8 +25,7 @@ impl Nemesis for KillOne {
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>> {
         async move {
-            let ids = cluster.running();
-            let victim = ids[random.usize(..ids.len())];
+            let victim = super::any(cluster, random);
             cluster.kill(victim)?;
             Ok(vec![victim])
         }

@@ -34,6 +34,7 @@ pub mod torn_tail;
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
 use crate::cluster::{Cluster, ClusterError, Network, Options, Weather};
@@ -75,12 +76,19 @@ pub trait Nemesis {
         cluster: &'a mut Cluster,
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>>;
-    /// Puts them right again, and waits until they are.
+    /// Puts them right again, and waits until they are. Where only the network was hurt, that is
+    /// to calm it.
     fn heal<'a>(
         &'a self,
         cluster: &'a mut Cluster,
-        members: &'a [u64],
-    ) -> LocalBoxFuture<'a, Result<(), ClusterError>>;
+        _members: &'a [u64],
+    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
+        async move {
+            cluster.network()?.calm();
+            cluster.wait_all_ready().await
+        }
+        .boxed_local()
+    }
 }
 
 /// All nemeses.
@@ -164,15 +172,15 @@ fn cut_between(network: &Network, one: &[u64], other: &[u64]) {
     }
 }
 
-/// The same weather everywhere, between members and between them and the clients.
-fn weather_between_all(cluster: &Cluster, weather: Weather) -> Result<(), ClusterError> {
+/// The same weather everywhere, between members and between them and the clients; whom it hurts.
+fn weather_between_all(cluster: &Cluster, weather: Weather) -> Result<Vec<u64>, ClusterError> {
     let network = cluster.network()?;
     let ids = cluster.running();
     for from in &ids {
         network.set_clients(*from, weather);
         ids.iter().filter(|to| *to != from).for_each(|to| network.set(*from, *to, weather));
     }
-    Ok(())
+    Ok(ids)
 }
 
 /// Some of the members: at least one, possibly all.
@@ -183,9 +191,14 @@ fn some(ids: &[u64], random: &mut fastrand::Rng) -> Vec<u64> {
     ids
 }
 
+/// A random member.
+fn any(cluster: &Cluster, random: &mut fastrand::Rng) -> u64 {
+    let ids = cluster.running();
+    ids[random.usize(..ids.len())]
+}
+
 /// The leader as often as not, else a random member.
 async fn leader_or_any(cluster: &Cluster, random: &mut fastrand::Rng) -> Result<u64, ClusterError> {
-    let ids = cluster.running();
-    let any = ids[random.usize(..ids.len())];
+    let any = any(cluster, random);
     if random.bool() { cluster.leader().await } else { Ok(any) }
 }

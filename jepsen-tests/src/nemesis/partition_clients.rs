@@ -29,23 +29,9 @@ impl Nemesis for PartitionClients {
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>> {
         async move {
-            let ids = cluster.running();
-            let victim = ids[random.usize(..ids.len())];
+            let victim = super::any(cluster, random);
             cluster.network()?.set_clients(victim, Weather::cut());
             Ok(vec![victim])
-        }
-        .boxed_local()
-    }
-
-    fn heal<'a>(
-        &'a self,
-        cluster: &'a mut Cluster,
-        members: &'a [u64],
-    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            let _ = members;
-            cluster.network()?.calm();
-            cluster.wait_all_ready().await
         }
         .boxed_local()
     }

@@ -29,28 +29,14 @@ impl Nemesis for PartitionOneWay {
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>> {
         async move {
-            let ids = cluster.running();
-            let victim = ids[random.usize(..ids.len())];
+            let victim = super::any(cluster, random);
             let hears = random.bool();
             let network = cluster.network()?;
-            for other in ids.into_iter().filter(|id| *id != victim) {
+            for other in cluster.running().into_iter().filter(|id| *id != victim) {
                 let (from, to) = if hears { (victim, other) } else { (other, victim) };
                 network.set(from, to, Weather::cut());
             }
             Ok(vec![victim])
-        }
-        .boxed_local()
-    }
-
-    fn heal<'a>(
-        &'a self,
-        cluster: &'a mut Cluster,
-        members: &'a [u64],
-    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            let _ = members;
-            cluster.network()?.calm();
-            cluster.wait_all_ready().await
         }
         .boxed_local()
     }

@@ -25,8 +25,7 @@ impl Nemesis for Pause {
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>> {
         async move {
-            let ids = cluster.running();
-            let victim = ids[random.usize(..ids.len())];
+            let victim = super::any(cluster, random);
             cluster.pause(victim)?;
             Ok(vec![victim])
         }

@@ -33,8 +33,7 @@ impl Nemesis for Snapshot {
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>> {
         async move {
-            let ids = cluster.running();
-            let victim = ids[random.usize(..ids.len())];
+            let victim = super::any(cluster, random);
             let had = admin::status(&cluster.member(victim).client).await;
             let had = had.map_or(u64::MAX, |status| status.last_log_index);
             cluster.kill(victim)?;
