@@ -43,26 +43,21 @@ impl Workload for Append {
     fn work(&self, arena: Arena, process: Process, mut random: fastrand::Rng) -> LocalBoxFuture<'_, ()> {
         async move {
             let mut count = 0;
-            while !arena.stop.get() {
-                let Ok(session) = arena.open().await else { continue };
-                while !arena.stop.get() {
-                    arena.pace(&mut random).await;
-                    count += 1;
-                    let first = count / TURN * LISTS;
-                    let mut lists: Vec<u32> = (first..first + LISTS).collect();
-                    random.shuffle(&mut lists);
-                    lists.truncate(random.usize(1..4));
-                    let steps = lists.into_iter().enumerate().map(|(index, list)| {
-                        // Unique in the run, so that every element tells who appended it.
-                        let element = u64::from(process) << 32 | u64::from(count) << 2 | index as u64;
-                        Step { list, before: None, append: (random.u32(..3) > 0).then_some(element) }
-                    });
-                    let asked = Operation::Transaction { steps: steps.collect() };
-                    if transact(&arena, &session, process, asked).await {
-                        break;
-                    }
-                }
-            }
+            let step = async |session: &Session, random: &mut fastrand::Rng| {
+                count += 1;
+                let first = count / TURN * LISTS;
+                let mut lists: Vec<u32> = (first..first + LISTS).collect();
+                random.shuffle(&mut lists);
+                lists.truncate(random.usize(1..4));
+                let steps = lists.into_iter().enumerate().map(|(index, list)| {
+                    // Unique in the run, so that every element tells who appended it.
+                    let element = u64::from(process) << 32 | u64::from(count) << 2 | index as u64;
+                    Step { list, before: None, append: (random.u32(..3) > 0).then_some(element) }
+                });
+                let asked = Operation::Transaction { steps: steps.collect() };
+                transact(&arena, session, process, asked).await
+            };
+            arena.operate(&mut random, step).await;
         }
         .boxed_local()
     }

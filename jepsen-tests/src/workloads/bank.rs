@@ -46,23 +46,15 @@ impl Workload for Bank {
 
     fn work(&self, arena: Arena, process: Process, mut random: fastrand::Rng) -> LocalBoxFuture<'_, ()> {
         async move {
-            while !arena.stop.get() {
-                let Ok(session) = arena.open().await else { continue };
-                while !arena.stop.get() {
-                    arena.pace(&mut random).await;
-                    let ended = match random.u32(..3) {
-                        0 => read_all(&arena, &session, process).await,
-                        _ => {
-                            let from = random.u32(..ACCOUNTS);
-                            let to = (from + random.u32(1..ACCOUNTS)) % ACCOUNTS;
-                            transfer(&arena, &session, process, from, to, random.u64(1..40)).await
-                        }
-                    };
-                    if ended {
-                        break;
-                    }
+            let step = async |session: &Session, random: &mut fastrand::Rng| match random.u32(..3) {
+                0 => read_all(&arena, session, process).await,
+                _ => {
+                    let from = random.u32(..ACCOUNTS);
+                    let to = (from + random.u32(1..ACCOUNTS)) % ACCOUNTS;
+                    transfer(&arena, session, process, from, to, random.u64(1..40)).await
                 }
-            }
+            };
+            arena.operate(&mut random, step).await;
         }
         .boxed_local()
     }

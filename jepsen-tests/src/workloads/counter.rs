@@ -38,19 +38,11 @@ impl Workload for Counter {
 
     fn work(&self, arena: Arena, process: Process, mut random: fastrand::Rng) -> LocalBoxFuture<'_, ()> {
         async move {
-            while !arena.stop.get() {
-                let Ok(session) = arena.open().await else { continue };
-                while !arena.stop.get() {
-                    arena.pace(&mut random).await;
-                    let ended = match random.u32(..4) {
-                        0 => read(&arena, &session, process).await,
-                        _ => increment(&arena, &session, process).await,
-                    };
-                    if ended {
-                        break;
-                    }
-                }
-            }
+            let step = async |session: &Session, random: &mut fastrand::Rng| match random.u32(..4) {
+                0 => read(&arena, session, process).await,
+                _ => increment(&arena, session, process).await,
+            };
+            arena.operate(&mut random, step).await;
         }
         .boxed_local()
     }

@@ -116,6 +116,24 @@ impl Arena {
         tokio::time::sleep(Duration::from_secs_f64(mean * (0.5 + random.f64()))).await;
     }
 
+    /// One operation after the other, in its turn, until the time is up. `step` says whether the
+    /// session has ended with it: then there is a new one.
+    pub async fn operate(
+        &self,
+        random: &mut fastrand::Rng,
+        mut step: impl AsyncFnMut(&Session, &mut fastrand::Rng) -> bool,
+    ) {
+        while !self.stop.get() {
+            let Ok(session) = self.open().await else { continue };
+            while !self.stop.get() {
+                self.pace(random).await;
+                if step(&session, random).await {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Notes how an operation ended: done, refused for good, or unknown. Returns what was answered.
     pub async fn note<T>(
         &self,

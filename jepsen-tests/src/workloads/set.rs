@@ -33,29 +33,22 @@ impl Workload for Set {
     fn work(&self, arena: Arena, process: Process, mut random: fastrand::Rng) -> LocalBoxFuture<'_, ()> {
         async move {
             let mut count = 0;
-            while !arena.stop.get() {
-                let Ok(client) = arena.open().await else { continue };
-                while !arena.stop.get() {
-                    arena.pace(&mut random).await;
-                    let ended = if random.u32(..50) == 0 {
-                        read(&arena, &client, process).await
-                    } else {
-                        count += 1;
-                        let element = u64::from(process) << 32 | count;
-                        let path = format!("{PARENT}/{element}");
-                        let call = client.create(&path, String::new(), quorate::CreateMode::Persistent);
-                        let noted = arena
-                            .note(process, Operation::Add { element }, call, |made| {
-                                (Operation::Add { element }, Some(made.zxid))
-                            })
-                            .await;
-                        matches!(noted, Noted::Ended)
-                    };
-                    if ended {
-                        break;
-                    }
+            let step = async |session: &Session, random: &mut fastrand::Rng| {
+                if random.u32(..50) == 0 {
+                    return read(&arena, session, process).await;
                 }
-            }
+                count += 1;
+                let element = u64::from(process) << 32 | count;
+                let path = format!("{PARENT}/{element}");
+                let call = session.create(&path, String::new(), quorate::CreateMode::Persistent);
+                let noted = arena
+                    .note(process, Operation::Add { element }, call, |made| {
+                        (Operation::Add { element }, Some(made.zxid))
+                    })
+                    .await;
+                matches!(noted, Noted::Ended)
+            };
+            arena.operate(&mut random, step).await;
         }
         .boxed_local()
     }
