@@ -246,7 +246,7 @@ impl Client {
         let acknowledged = self.view.answered();
         for write in &self.writes {
             // What took effect already is answered without being sent again, and ignored if it is.
-            let (number, operation) = (Some(write.number), write.operation.clone());
+            let (number, operation) = (write.number, write.operation.clone());
             link.send(Incoming::Write { number, acknowledged, operation });
         }
         let end = self.talk(&mut link).await;
@@ -324,7 +324,7 @@ impl Client {
                 self.next = number.next();
                 self.writes.push_back(PendingWrite { number, operation: operation.clone(), floor, answer });
                 let acknowledged = self.view.answered();
-                link.send(Incoming::Write { number: Some(number), acknowledged, operation })
+                link.send(Incoming::Write { number, acknowledged, operation })
             }
             Ask::Read(request, consistency, answer) => {
                 self.xid += 1;

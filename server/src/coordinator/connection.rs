@@ -252,11 +252,10 @@ impl SessionLoop {
 
     async fn submit(
         &mut self,
-        number: Option<WriteNumber>,
+        number: WriteNumber,
         acknowledged: WriteNumber,
         operation: Operation,
     ) -> Result<(), Ended> {
-        let number = number.unwrap_or(self.submitted.next());
         if number <= self.submitted {
             return Ok(()); // sent again on a resumed connection: answered from the reply table
         }

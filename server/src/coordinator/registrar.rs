@@ -230,7 +230,7 @@ impl Coordinator {
         let acknowledged = lease.attachment.last_applied;
         let number = acknowledged.next();
         lease.attachment.last_applied = number;
-        let write = Incoming::Write { number: Some(number), acknowledged, operation };
+        let write = Incoming::Write { number, acknowledged, operation };
         if lease.inbox.send(write).await.is_err() {
             return Err(Error::new(ErrorKind::Unavailable, "the lease's session was lost"));
         }

@@ -18,8 +18,8 @@ const REQUESTS_MAX: usize = 4096;
 pub enum Incoming {
     /// A numbered write.
     Write {
-        /// Dense per session; `None` lets the member number it (doors whose clients know no numbers).
-        number: Option<WriteNumber>,
+        /// Dense per session; a door whose clients know no numbers counts for them.
+        number: WriteNumber,
         /// The client holds all replies up to here.
         acknowledged: WriteNumber,
         /// What to do.

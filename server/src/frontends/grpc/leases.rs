@@ -197,7 +197,7 @@ impl Queue<'_> {
                 mode: CreateMode::EphemeralSequential,
             };
             self.send(Incoming::Write {
-                number: Some(WriteNumber(1)),
+                number: WriteNumber(1),
                 acknowledged: WriteNumber(0),
                 operation: Operation::Create(create),
             })

@@ -175,7 +175,7 @@ impl Reader {
         };
         match understood {
             Ok(SessionRequest::Write { number, operation }) => {
-                vec![Incoming::Write { number: Some(number), acknowledged, operation }]
+                vec![Incoming::Write { number, acknowledged, operation }]
             }
             Ok(SessionRequest::Read { xid, request, consistency }) => {
                 vec![Incoming::Read { xid, request, consistency }]
@@ -201,7 +201,7 @@ impl Reader {
             }
             // A write that cannot be understood still fills its number, so that later ones follow.
             Err(error) if number > 0 => vec![Incoming::Write {
-                number: Some(WriteNumber(number)),
+                number: WriteNumber(number),
                 acknowledged,
                 operation: Operation::Refused(error),
             }],

@@ -261,7 +261,7 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
                 let is_last = matches!(operation, Operation::CloseSession { .. });
                 self.note(Note { xid, shape, is_last, zxid: None, is_silent: false, since: Instant::now() });
                 let acknowledged = WriteNumber(self.submitted.0 - 1);
-                self.send(Incoming::Write { number: Some(self.submitted), acknowledged, operation }).await
+                self.send(Incoming::Write { number: self.submitted, acknowledged, operation }).await
             }
             Asked::Read(request) => {
                 self.note(Note {
