@@ -58,7 +58,7 @@ struct Current {
     number: u64,
     /// What it stands for.
     meta: Option<CheckpointMeta>,
-    /// So many runs belong to it and are not applied yet: a crash came in between.
+    /// So many runs belong to it and are not applied yet.
     redo: Option<u32>,
     /// Raised by every begin and every replacement: only the latest ticket is good.
     ticket: u64,
@@ -183,7 +183,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Completes what a crash has interrupted.
+    /// Applies the runs of a decided checkpoint: of the one just written, or of one that a crash has
+    /// interrupted.
     fn complete(&self) -> Result<(), CheckpointError> {
         let (redo, meta) = {
             let current = self.current();
@@ -204,15 +205,23 @@ impl Shared {
         if gathering.runs == 0 {
             sort(&mut gathering.changes);
             if let Some(writes) = plan(&database, &gathering.changes, self.batch_bytes)? {
-                return database.commit(writes, meta);
+                database.commit(writes, meta)?;
+                self.note(meta, None);
+                return Ok(());
             }
         }
         self.spill(&mut gathering)?;
         sync_directory(&self.directory)?;
         database.begin_redo(gathering.runs, meta)?;
-        apply_runs(&database, &self.directory, gathering.runs)?;
-        database.end_redo(meta)?;
-        runs::remove_all(&self.directory)
+        self.note(meta, Some(gathering.runs));
+        self.complete()
+    }
+
+    /// This is the checkpoint now, with so many runs yet to apply.
+    fn note(&self, meta: &CheckpointMeta, redo: Option<u32>) {
+        let mut current = self.current();
+        current.meta = Some(meta.clone());
+        current.redo = redo;
     }
 
     fn spill(&self, gathering: &mut Gathering) -> Result<(), CheckpointError> {
@@ -251,9 +260,7 @@ impl CheckpointStore for SledCheckpoints {
 
     fn commit(&self, ticket: Ticket, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
         let gathering = self.0.take(ticket)?;
-        self.0.write(gathering, meta)?;
-        self.current().meta = Some(meta.clone());
-        Ok(())
+        self.0.write(gathering, meta)
     }
 
     fn visit(&self, visitor: Visitor<'_>) -> Result<(), CheckpointError> {
@@ -285,8 +292,7 @@ impl CheckpointStore for SledCheckpoints {
                     }
                 }
             }
-            overlay.visit_rest(visitor)?;
-            Ok(())
+            overlay.visit_rest(visitor)
         })
     }
 
