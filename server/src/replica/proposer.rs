@@ -226,11 +226,9 @@ impl Proposer {
                 Some(judged) = self.judged.recv(),
                     if under_way.len() < ENTRIES_UNDER_WAY && room != DiskRoom::None => {
                     if judged.term == leadership.term {
-                        for payload in self.gather(std::iter::once(judged.command)) {
-                            match self.propose(payload).await {
-                                Some(waiting) => under_way.push_back(waiting),
-                                None => return Turn::Stopped,
-                            }
+                        let command = std::iter::once(judged.command);
+                        if self.propose_all(command, &mut under_way).await.is_none() {
+                            return Turn::Stopped;
                         }
                     }
                 }
@@ -244,11 +242,8 @@ impl Proposer {
                         DiskRoom::Enough => command,
                         DiskRoom::Low | DiskRoom::None => without_growth(command),
                     });
-                    for payload in self.gather(commands) {
-                        match self.propose(payload).await {
-                            Some(waiting) => under_way.push_back(waiting),
-                            None => return Turn::Stopped,
-                        }
+                    if self.propose_all(commands, &mut under_way).await.is_none() {
+                        return Turn::Stopped;
                     }
                 }
             }
@@ -277,6 +272,18 @@ impl Proposer {
             self.metrics.commands_an_entry.observe(f64::from(count));
         }
         payloads
+    }
+
+    /// `None` if Raft has stopped.
+    async fn propose_all(
+        &self,
+        commands: impl Iterator<Item = Bytes>,
+        under_way: &mut FuturesOrdered<UnderWay>,
+    ) -> Option<()> {
+        for payload in self.gather(commands) {
+            under_way.push_back(self.propose(payload).await?);
+        }
+        Some(())
     }
 
     async fn propose(&self, payload: Payload) -> Option<UnderWay> {
