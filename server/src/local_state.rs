@@ -176,6 +176,20 @@ impl LocalState {
         self.progress.subscribe()
     }
 
+    /// Waits until the log entry at `index` has applied here.
+    ///
+    /// # Errors
+    /// `Unavailable`: this member is stopping.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn wait_applied(&self, index: u64) -> Result<(), Error> {
+        match self.progress().wait_for(|progress| progress.index >= index).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, "this member is stopping")),
+        }
+    }
+
     /// The last applied index and transaction.
     pub fn progress_now(&self) -> Progress {
         *self.progress.borrow()

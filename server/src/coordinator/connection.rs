@@ -171,10 +171,7 @@ impl Coordinator {
             return Err(Error::new(ErrorKind::SessionExpired, "unknown session or wrong password"));
         };
         let index = self.shared.replica.touch(vec![(session, known.epoch)]).await?;
-        let mut progress = self.shared.local.progress();
-        if progress.wait_for(|progress| progress.index >= index).await.is_err() {
-            return Err(Error::new(ErrorKind::Unavailable, "this member is stopping"));
-        }
+        self.shared.local.wait_applied(index).await?;
         if self.shared.local.with_state(|state| state.session(session).is_none()) {
             return Err(Error::new(ErrorKind::SessionExpired, "the session has just ended"));
         }

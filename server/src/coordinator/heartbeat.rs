@@ -74,8 +74,7 @@ impl Coordinator {
             match self.shared.replica.touch(touched).await {
                 Ok(index) => {
                     // An end that the leader knew of has ended the attachment once it has applied here.
-                    let mut progress = self.shared.local.progress();
-                    if progress.wait_for(|progress| progress.index >= index).await.is_err() {
+                    if self.shared.local.wait_applied(index).await.is_err() {
                         return;
                     }
                     for (session, epoch, sequence) in waiting.to_answer {

@@ -260,11 +260,7 @@ impl Replica {
     /// `Overloaded`, or `Unavailable` when the member stops; without a quorum it waits.
     pub async fn read_barrier(&self) -> Result<(), Error> {
         let index = self.inner.barrier.index().await?;
-        let mut progress = self.inner.local.progress();
-        match progress.wait_for(|progress| progress.index >= index).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::new(ErrorKind::Unavailable, "this member is stopping")),
-        }
+        self.inner.local.wait_applied(index).await
     }
 
     /// Tells the leader that these sessions are alive; returns once it has completed a quorum round after
