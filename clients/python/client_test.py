@@ -618,6 +618,37 @@ def test_a_policy_is_versioned_and_comes_with_the_service(a, b):
 # --- operators --------------------------------------------------------------------------------
 
 
+def documented(name):
+    """A function as docs/grpc.md shows it."""
+    with open(os.path.join(os.environ["QUORATE_DOCS"], "grpc.md"), encoding="utf-8") as file:
+        block = next(block for block in file.read().split("```python\n") if block.startswith(f"def {name}("))
+    told = dict(globals())
+    exec(block.split("```")[0], told)  # pylint: disable=exec-used
+    return told[name]
+
+
+def test_a_configuration_value_is_put_as_documented_and_keeps_a_bounded_history(a, b):
+    put = documented("put")
+    for path in ("/quorate", "/quorate/config"):
+        if not a.znodes.Exists(znodes_pb2.ExistsRequest(path=path), timeout=CALL).HasField("stat"):
+            a.znodes.Create(znodes_pb2.CreateRequest(path=path), timeout=CALL)
+    path = "/quorate/config/py.timeouts"
+    revisions = [put(a.znodes, "py.timeouts", f"read: {number}s".encode()) for number in range(40)]
+    assert revisions == list(range(1, 41))
+    found = b.znodes.Get(znodes_pb2.GetRequest(path=path), timeout=CALL)
+    assert found.data == b"read: 39s" and found.stat.version + 1 == 40
+    request = znodes_pb2.ListRequest(path=path, with_data=True)
+    kept = [child for part in b.znodes.List(request, timeout=CALL) for child in part.children]
+    assert [child.name for child in kept] == [f"{revision:010}" for revision in range(9, 41)]
+    assert kept[0].data == b"read: 8s"
+    # Whoever judged an old version is refused, and nothing of its change is there.
+    stale = operations_pb2.MultiOperation(
+        set_data=operations_pb2.SetData(path=path, data=b"stale", version=3)
+    )
+    code, detail = refusal(lambda: a.znodes.Multi(znodes_pb2.MultiRequest(operations=[stale]), timeout=CALL))
+    assert detail.kind == common_pb2.ERROR_KIND_BAD_VERSION, (code, detail)
+
+
 def test_the_cluster_tells_its_members_and_their_digests_agree(a, b):
     status = a.cluster.Status(cluster_pb2.StatusRequest(), timeout=CALL)
     assert [member.id for member in status.members] == [1, 2, 3]

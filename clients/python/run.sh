@@ -67,5 +67,5 @@ PY
 "$quorated" dev --members 3 --port "$port" --data-dir "$work/data" >"$work/server.log" 2>&1 &
 server=$!
 
-PYTHONPATH="$work/stubs" PYTHONDONTWRITEBYTECODE=1 QUORATE_PORT="$port" QUORATE_SERVER_PID="$server" \
+PYTHONPATH="$work/stubs" PYTHONDONTWRITEBYTECODE=1 QUORATE_PORT="$port" QUORATE_SERVER_PID="$server" QUORATE_DOCS="$root/docs" \
   timeout 180 "$python" "$here/client_test.py"
