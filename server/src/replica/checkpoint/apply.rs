@@ -1,6 +1,6 @@
 //! How changes get into the stored blocks: few of them as one batch, many as runs, block by block.
 //!
-//! Runs that a crash has left unapplied are read as an [`Overlay`] over the blocks.
+//! Runs that are not applied yet are read as an [`Overlay`] over the blocks.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,13 +20,21 @@ pub const DRAIN_BYTES: usize = 8 << 20;
 /// What a gathered change costs besides its key and value.
 const CHANGE_OVERHEAD: usize = 64;
 
-/// The block writes that sorted changes amount to; `None` if they have more than `bytes_max`.
+/// What sorted changes amount to.
+pub struct Plan {
+    /// The blocks to write.
+    pub writes: Vec<BlockWrite>,
+    /// How many bytes the blocks grow by.
+    pub growth: i64,
+}
+
+/// The plan for sorted changes; `None` if it has more than `bytes_max`.
 pub fn plan(
     database: &Database,
     changes: &[RecordWrite],
     bytes_max: usize,
-) -> Result<Option<Vec<BlockWrite>>, CheckpointError> {
-    let (mut writes, mut bytes, mut rest) = (Vec::new(), 0, changes);
+) -> Result<Option<Plan>, CheckpointError> {
+    let (mut writes, mut bytes, mut growth, mut rest) = (Vec::new(), 0, 0, changes);
     while let Some(first) = rest.first() {
         let block = database.block_for(&first.key)?;
         let upper = database.block_above(&first.key)?;
@@ -35,19 +43,21 @@ pub fn plan(
         let (here, behind) = rest.split_at(count);
         let updated = update(database, &first.key, block.as_ref(), here)?;
         bytes += bytes_of(&updated);
+        growth += growth_of(block.as_ref(), &updated);
         if bytes > bytes_max {
             return Ok(None);
         }
         writes.extend(updated);
         rest = behind;
     }
-    Ok(Some(writes))
+    Ok(Some(Plan { writes, growth }))
 }
 
-/// Applies runs block by block. May be repeated after a crash at any point.
-pub fn apply_runs(database: &Database, directory: &Path, count: u32) -> Result<(), CheckpointError> {
+/// Applies runs block by block; says how many bytes the blocks have grown by. May be repeated after
+/// a crash at any point.
+pub fn apply_runs(database: &Database, directory: &Path, count: u32) -> Result<i64, CheckpointError> {
     let mut merge = Merge::open(directory, count)?;
-    let mut undrained = 0;
+    let (mut undrained, mut growth) = (0, 0);
     while let Some(first) = merge.peek().cloned() {
         let block = database.block_for(&first)?;
         let upper = database.block_above(&first)?;
@@ -61,13 +71,18 @@ pub fn apply_runs(database: &Database, directory: &Path, count: u32) -> Result<(
         }
         let writes = update(database, &first, block.as_ref(), &here)?;
         undrained += bytes_of(&writes);
+        growth += growth_of(block.as_ref(), &writes);
         database.write_together(writes)?;
         if undrained >= DRAIN_BYTES {
             database.drain()?;
             undrained = 0;
         }
     }
-    Ok(())
+    Ok(growth)
+}
+
+fn growth_of(block: Option<&Block>, writes: &[BlockWrite]) -> i64 {
+    bytes_of(writes) as i64 - block.map_or(0, |(_, value)| value.len() as i64)
 }
 
 fn bytes_of(writes: &[BlockWrite]) -> usize {
@@ -110,8 +125,8 @@ pub struct Overlay(Option<Merge>);
 
 impl Overlay {
     /// With so many runs, or none.
-    pub fn open(directory: &Path, runs: Option<u32>) -> Result<Overlay, CheckpointError> {
-        Ok(Overlay(runs.map(|count| Merge::open(directory, count)).transpose()?))
+    pub fn open(directory: &Path, runs: u32) -> Result<Overlay, CheckpointError> {
+        Ok(Overlay((runs > 0).then(|| Merge::open(directory, runs)).transpose()?))
     }
 
     /// Visits the changed records up to a stored one, and that unless it has been changed.

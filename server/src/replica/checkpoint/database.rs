@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! key 0x00 'm'     the checkpoint's meta
-//! key 0x00 'r'     a redo: run count (4), then the meta that its runs lead to
 //! other keys       blocks (see blocks.rs); the core's record keys start at 0x01
 //! ```
 //!
@@ -35,7 +34,6 @@ const LOCK_TRIES: u32 = 200;
 const LOCK_WAIT: Duration = Duration::from_millis(25);
 
 const META: &[u8] = &[0, b'm'];
-const REDO: &[u8] = &[0, b'r'];
 /// Everything above this key is a block.
 const BELOW_BLOCKS: &[u8] = &[0, 0xff, 0xff];
 
@@ -85,34 +83,6 @@ impl Database {
         self.get(META)?.map(|bytes| self.decode_meta(&bytes)).transpose()
     }
 
-    /// The redo that was decided but not completed: how many runs, leading where.
-    pub fn redo(&self) -> Result<Option<(u32, CheckpointMeta)>, CheckpointError> {
-        let Some(bytes) = self.get(REDO)? else { return Ok(None) };
-        let Some((count, meta)) = bytes.split_first_chunk::<4>() else {
-            return Err(self.damaged("the redo record is cut short"));
-        };
-        Ok(Some((u32::from_le_bytes(*count), self.decode_meta(meta)?)))
-    }
-
-    /// Decides a redo, durably.
-    pub fn begin_redo(&self, runs: u32, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
-        let mut bytes = runs.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&meta.encode());
-        self.run(|tree| tree.insert(REDO, bytes).map(drop))?;
-        self.sync()
-    }
-
-    /// Completes a redo, durably.
-    pub fn end_redo(&self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
-        // The blocks must be there before the record that says how to make them goes.
-        self.sync()?;
-        let mut batch = sled::Batch::default();
-        batch.insert(META, meta.encode());
-        batch.remove(REDO);
-        self.run(|tree| tree.apply_batch(batch))?;
-        self.sync()
-    }
-
     /// Makes blocks and meta visible in one step, durably.
     pub fn commit(&self, writes: Vec<BlockWrite>, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
         let mut batch = batch_of(writes);
@@ -130,7 +100,7 @@ impl Database {
     }
 
     /// Writes blocks in one step; not durable. A block that is split must never be seen half: what
-    /// moved to the new block would be in neither, and a redo brings back changes only.
+    /// moved to the new block would be in neither, and applying the runs again brings back changes only.
     pub fn write_together(&self, writes: Vec<BlockWrite>) -> Result<(), CheckpointError> {
         self.run(|tree| tree.apply_batch(batch_of(writes)))
     }

@@ -19,6 +19,7 @@ mod checkpointer;
 mod database;
 mod error;
 mod load;
+mod manifest;
 mod memory_store;
 mod meta;
 mod runs;

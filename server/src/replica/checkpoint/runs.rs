@@ -1,13 +1,15 @@
-//! The changes of a checkpoint too large to be one batch: sorted runs in files, merged as they are
-//! applied.
+//! The changes of checkpoints too large to be one batch: sorted runs in files, merged as they are
+//! read or applied.
 //!
 //! The state gives its changed records in no particular order, and the stored blocks want them
 //! sorted, or each block would be rewritten again and again. So what gathers in memory is sorted
-//! and written to a run file at intervals; when all is there, the runs are merged like the files of
-//! an external sort. Being durable they are also the redo log: once the store says that they are
-//! complete, the checkpoint is decided, and a crash while they are applied only means to apply
+//! and written to a run file at intervals. Runs with higher numbers are later. Which of them count
+//! is the manifest's word ([`super::manifest`]); a crash while they are applied only means to apply
 //! them again.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,6 +59,16 @@ pub fn write(directory: &Path, number: u32, changes: &[RecordWrite]) -> Result<(
     file.sync().map_err(CheckpointError::io("sync", &path))
 }
 
+/// The bytes of runs 0 to `count`.
+pub fn bytes(directory: &Path, count: u32) -> Result<u64, CheckpointError> {
+    let length = |number| {
+        let path = directory.join(file_name(number));
+        let length = DiskFiles.open(&path).and_then(|file| file.length());
+        length.map_err(CheckpointError::io("open", &path))
+    };
+    (0..count).map(length).sum()
+}
+
 /// Removes whatever run files there are.
 pub fn remove_all(directory: &Path) -> Result<(), CheckpointError> {
     let names = DiskFiles.list(directory).map_err(CheckpointError::io("list", directory))?;
@@ -69,7 +81,6 @@ pub fn remove_all(directory: &Path) -> Result<(), CheckpointError> {
 
 /// One run, read from front to back.
 struct Run {
-    number: u32,
     path: PathBuf,
     file: Arc<dyn File>,
     offset: u64,
@@ -94,7 +105,6 @@ impl Run {
             return Err(CheckpointError::damaged_file(&path, 0, "it is another run"));
         }
         let mut run = Run {
-            number,
             path,
             file,
             offset: length as u64,
@@ -147,34 +157,47 @@ impl Run {
 /// All runs as one sorted sequence. Of several changes to a key the latest counts.
 pub struct Merge {
     runs: Vec<Run>,
+    /// The next key of each run that is not at its end; of several runs with one key the latest first.
+    heads: BinaryHeap<Reverse<(Bytes, Reverse<usize>)>>,
 }
 
 impl Merge {
     /// Opens runs 0 to `count`.
     pub fn open(directory: &Path, count: u32) -> Result<Merge, CheckpointError> {
-        let runs = (0..count).map(|number| Run::open(directory, number)).collect::<Result<_, _>>()?;
-        Ok(Merge { runs })
+        let runs: Vec<Run> =
+            (0..count).map(|number| Run::open(directory, number)).collect::<Result<_, _>>()?;
+        let head =
+            |(place, run): (usize, &Run)| Some(Reverse((run.next.as_ref()?.key.clone(), Reverse(place))));
+        let heads = runs.iter().enumerate().filter_map(head).collect();
+        Ok(Merge { runs, heads })
     }
 
     /// The next change's key.
     pub fn peek(&self) -> Option<&Bytes> {
-        self.runs.iter().filter_map(|run| Some(&run.next.as_ref()?.key)).min()
+        self.heads.peek().map(|Reverse((key, _))| key)
     }
 
     /// The next change.
     pub fn next(&mut self) -> Result<Option<RecordWrite>, CheckpointError> {
-        let Some(key) = self.peek().cloned() else { return Ok(None) };
-        let mut latest: Option<(u32, RecordWrite)> = None;
-        for run in &mut self.runs {
-            if run.next.as_ref().is_some_and(|change| change.key == key) {
-                let change = run.next.take().expect("just looked at");
-                run.advance()?;
-                if latest.as_ref().is_none_or(|(number, _)| run.number > *number) {
-                    latest = Some((run.number, change));
-                }
-            }
+        let Some(latest) = self.pop()? else { return Ok(None) };
+        while self.peek() == Some(&latest.key) {
+            self.pop()?;
         }
-        Ok(latest.map(|(_, change)| change))
+        Ok(Some(latest))
+    }
+
+    fn pop(&mut self) -> Result<Option<RecordWrite>, CheckpointError> {
+        let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
+        let Reverse((_, Reverse(place))) = &*head;
+        let place = *place;
+        let run = &mut self.runs[place];
+        let change = run.next.take();
+        run.advance()?;
+        match &run.next {
+            Some(next) => *head = Reverse((next.key.clone(), Reverse(place))),
+            None => drop(PeekMut::pop(head)),
+        }
+        Ok(change)
     }
 }
 

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! <directory>/CURRENT                     the name of the current checkpoint, with a checksum
-//! <directory>/checkpoint-<number>/        a sled directory (database.rs)
-//! <directory>/checkpoint-run-<n>.qrun     changes of a large checkpoint being committed (runs.rs)
+//! <directory>/checkpoint-<number>/        a sled directory: blocks (database.rs)
+//! <directory>/checkpoint-run-<n>.qrun     sorted changes over the blocks (runs.rs)
+//! <directory>/MANIFEST                    which of them count, and what they lead to (manifest.rs)
 //! ```
 //!
-//! A small checkpoint becomes visible by one sled batch of blocks and meta. A large one would hold
-//! too much memory in one batch, so it is written as sorted runs, then *decided* by one record in
-//! sled, then applied block by block; a crash after the decision applies it again, and before it
-//! nothing has happened. A whole new checkpoint is filled beside the current one and becomes
-//! current when CURRENT is replaced.
+//! A small checkpoint becomes visible by one sled batch of blocks and meta. A large one would
+//! rewrite nearly every block, so it is written as sorted runs and *decided* by the manifest; the
+//! runs stay over the blocks, and later checkpoints' over them, until together they are half as
+//! large as the blocks. Then they are applied, block by block, in one pass: the log-structured merge
+//! of O'Neil et al. 1996 with two levels. A crash on the way means to apply them again. A whole new
+//! checkpoint is filled beside the current one and becomes current when CURRENT is replaced.
 //!
 //! sled keeps buffers and pages in memory for as long as it is open: some 80 MB under a large tree,
 //! for seconds of work a minute. So it is open only while there is work.
@@ -27,6 +29,7 @@ use super::apply::{DRAIN_BYTES, Overlay, apply_runs, cost, plan, sort};
 use super::blocks::BlockBuilder;
 use super::database::{Database, sync_directory};
 use super::error::CheckpointError;
+use super::manifest::{self, Manifest};
 use super::runs;
 use super::{CheckpointMeta, CheckpointStore, Replacement, Ticket, Visitor};
 use crate::replica::files::{self, DiskFiles, Files};
@@ -36,6 +39,10 @@ const CURRENT: &str = "CURRENT";
 const GATHER_BYTES: usize = 8 << 20;
 /// A checkpoint whose blocks have more bytes than this is committed by way of runs.
 const BATCH_BYTES: usize = 8 << 20;
+/// Runs are applied once they have a `1/RUNS_SHARE` of the blocks' bytes: a start reads both.
+const RUNS_SHARE: u64 = 2;
+/// Runs are applied once there are so many, whatever their size: a merge holds a chunk of each.
+const RUNS_MAX: u32 = 64;
 /// So many blocks are read before the visitor has seen the ones before.
 const BLOCKS_AHEAD: usize = 64;
 /// A flush collects a part of sled's garbage, and none before its epoch has passed.
@@ -58,8 +65,10 @@ struct Current {
     number: u64,
     /// What it stands for.
     meta: Option<CheckpointMeta>,
-    /// So many runs belong to it and are not applied yet.
-    redo: Option<u32>,
+    /// So many runs stand over its blocks.
+    runs: u32,
+    /// What its blocks have, as far as they were seen.
+    blocks_bytes: u64,
     /// Raised by every begin and every replacement: only the latest ticket is good.
     ticket: u64,
     gathering: Gathering,
@@ -69,7 +78,8 @@ struct Current {
 struct Gathering {
     changes: Vec<RecordWrite>,
     bytes: usize,
-    runs: u32,
+    /// The number of its next run; those of the checkpoints before come first.
+    next_run: u32,
 }
 
 impl SledCheckpoints {
@@ -96,16 +106,17 @@ impl SledCheckpoints {
             return Err(CheckpointError::damaged(&path, what));
         }
         let database = Database::open(&path)?;
-        // A checkpoint that was decided counts; applying it can wait until the member serves.
-        let (redo, meta) = match database.redo()? {
-            Some((runs, meta)) => (Some(runs), Some(meta)),
-            None => {
+        let (runs, meta) = match Manifest::read(directory)? {
+            Some(manifest) if manifest.checkpoint == number => (manifest.runs, Some(manifest.meta)),
+            _ => {
+                Manifest::remove(directory)?;
                 runs::remove_all(directory)?;
-                (None, database.meta()?)
+                (0, database.meta()?)
             }
         };
         remove_others(directory, number)?;
-        let current = Current { number, meta, redo, ticket: 0, gathering: Gathering::default() };
+        let current =
+            Current { number, meta, runs, blocks_bytes: 0, ticket: 0, gathering: Gathering::default() };
         let shared = Shared {
             directory: directory.to_path_buf(),
             open: Mutex::new(Some(Arc::new(database))),
@@ -124,7 +135,7 @@ impl SledCheckpoints {
         let aside = free.into_iter().find(|path| !path.exists()).expect("numbers do not run out");
         DiskFiles.create_directory(&aside).map_err(CheckpointError::io("create", &aside))?;
         let names = DiskFiles.list(directory).map_err(CheckpointError::io("list", directory))?;
-        for name in names.iter().filter(|name| *name == CURRENT || name.starts_with("checkpoint-")) {
+        for name in names.iter().filter(|name| is_ours(name)) {
             let path = directory.join(name);
             DiskFiles.rename(&path, &aside.join(name)).map_err(CheckpointError::io("move aside", &path))?;
         }
@@ -153,13 +164,13 @@ impl Shared {
         if let Some(database) = &*open {
             return Ok(database.clone());
         }
-        let (number, meta, redo) = {
+        let (number, meta, runs) = {
             let current = self.current();
-            (current.number, current.meta.clone(), current.redo)
+            (current.number, current.meta.clone(), current.runs)
         };
         let path = self.directory.join(name_of(number));
         let database = Database::open(&path)?;
-        if redo.is_none() && (database.redo()?.is_some() || database.meta()? != meta) {
+        if runs == 0 && database.meta()? != meta {
             return Err(CheckpointError::damaged(&path, "it is not what it was when it was closed"));
         }
         Ok(open.insert(Arc::new(database)).clone())
@@ -183,51 +194,58 @@ impl Shared {
         Ok(())
     }
 
-    /// Applies the runs of a decided checkpoint: of the one just written, or of one that a crash has
-    /// interrupted.
-    fn complete(&self) -> Result<(), CheckpointError> {
-        let (redo, meta) = {
-            let current = self.current();
-            (current.redo, current.meta.clone())
-        };
-        if let (Some(runs), Some(meta)) = (redo, meta) {
-            let database = self.database()?;
-            apply_runs(&database, &self.directory, runs)?;
-            database.end_redo(&meta)?;
-            self.current().redo = None;
-            runs::remove_all(&self.directory)?;
-        }
-        Ok(())
-    }
-
     fn write(&self, mut gathering: Gathering, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
-        let database = self.database()?;
-        if gathering.runs == 0 {
+        let runs_before = self.current().runs;
+        if runs_before == 0 && gathering.next_run == 0 {
             sort(&mut gathering.changes);
-            if let Some(writes) = plan(&database, &gathering.changes, self.batch_bytes)? {
-                database.commit(writes, meta)?;
-                self.note(meta, None);
+            let database = self.database()?;
+            if let Some(plan) = plan(&database, &gathering.changes, self.batch_bytes)? {
+                database.commit(plan.writes, meta)?;
+                let mut current = self.current();
+                current.meta = Some(meta.clone());
+                current.blocks_bytes = current.blocks_bytes.saturating_add_signed(plan.growth);
                 return Ok(());
             }
         }
         self.spill(&mut gathering)?;
         sync_directory(&self.directory)?;
-        database.begin_redo(gathering.runs, meta)?;
-        self.note(meta, Some(gathering.runs));
-        self.complete()
+        let runs = gathering.next_run;
+        let (checkpoint, blocks_bytes) = {
+            let current = self.current();
+            (current.number, current.blocks_bytes)
+        };
+        Manifest { checkpoint, runs, meta: meta.clone() }.write(&self.directory)?;
+        {
+            let mut current = self.current();
+            current.meta = Some(meta.clone());
+            current.runs = runs;
+        }
+        if runs > RUNS_MAX || runs::bytes(&self.directory, runs)? > blocks_bytes / RUNS_SHARE {
+            self.apply_runs(meta)?;
+        }
+        Ok(())
     }
 
-    /// This is the checkpoint now, with so many runs yet to apply.
-    fn note(&self, meta: &CheckpointMeta, redo: Option<u32>) {
-        let mut current = self.current();
-        current.meta = Some(meta.clone());
-        current.redo = redo;
+    /// Applies the runs to the blocks, which are then what `meta` stands for.
+    fn apply_runs(&self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        let database = self.database()?;
+        let growth = apply_runs(&database, &self.directory, self.current().runs)?;
+        // The blocks must be durable before they are said to be what the runs made of them.
+        database.sync()?;
+        database.commit(Vec::new(), meta)?;
+        Manifest::remove(&self.directory)?;
+        {
+            let mut current = self.current();
+            current.runs = 0;
+            current.blocks_bytes = current.blocks_bytes.saturating_add_signed(growth);
+        }
+        runs::remove_all(&self.directory)
     }
 
     fn spill(&self, gathering: &mut Gathering) -> Result<(), CheckpointError> {
         sort(&mut gathering.changes);
-        runs::write(&self.directory, gathering.runs, &gathering.changes)?;
-        gathering.runs += 1;
+        runs::write(&self.directory, gathering.next_run, &gathering.changes)?;
+        gathering.next_run += 1;
         gathering.changes = Vec::new();
         gathering.bytes = 0;
         Ok(())
@@ -240,11 +258,9 @@ impl CheckpointStore for SledCheckpoints {
     }
 
     fn begin(&self) -> Result<Ticket, CheckpointError> {
-        // Its runs have the names that new ones would get.
-        self.0.complete()?;
         let mut current = self.current();
         current.ticket += 1;
-        current.gathering = Gathering::default();
+        current.gathering = Gathering { next_run: current.runs, ..Gathering::default() };
         Ok(Ticket(current.ticket))
     }
 
@@ -265,7 +281,7 @@ impl CheckpointStore for SledCheckpoints {
 
     fn visit(&self, visitor: Visitor<'_>) -> Result<(), CheckpointError> {
         let database = self.0.database()?;
-        let redo = self.0.current().redo;
+        let runs = self.0.current().runs;
         // Half of the time goes into sled, half into what the visitor does: two threads share it.
         std::thread::scope(|scope| {
             let (sender, blocks) = mpsc::sync_channel(BLOCKS_AHEAD);
@@ -282,9 +298,11 @@ impl CheckpointStore for SledCheckpoints {
                     }
                 }
             });
-            let mut overlay = Overlay::open(&self.0.directory, redo)?;
+            let mut overlay = Overlay::open(&self.0.directory, runs)?;
+            let mut bytes = 0;
             for block in blocks {
                 let block = block?;
+                bytes += block.1.len() as u64;
                 for record in database.open_block(&block)? {
                     let (key, value) = record.map_err(|error| database.block_error(error))?;
                     if overlay.visit(key, value, visitor)? == ControlFlow::Break(()) {
@@ -292,15 +310,12 @@ impl CheckpointStore for SledCheckpoints {
                     }
                 }
             }
+            self.0.current().blocks_bytes = bytes;
             overlay.visit_rest(visitor)
         })
     }
 
     fn rest(&self) {
-        if let Err(error) = self.0.complete() {
-            // The next checkpoint meets it again, and stops the member.
-            tracing::error!(%error, "an interrupted checkpoint could not be completed");
-        }
         // Taken out first: sled writes to its files and waits for its threads when the last handle goes.
         let database = self.0.open().take();
         drop(database);
@@ -323,6 +338,7 @@ impl CheckpointStore for SledCheckpoints {
             database: Some(database),
             builder: BlockBuilder::default(),
             undrained: 0,
+            bytes: 0,
         }))
     }
 }
@@ -335,6 +351,7 @@ struct SledReplacement {
     database: Option<Database>,
     builder: BlockBuilder,
     undrained: usize,
+    bytes: u64,
 }
 
 impl Replacement for SledReplacement {
@@ -342,7 +359,9 @@ impl Replacement for SledReplacement {
         let (Some(block), Some(database)) = (self.builder.push(key, value), &self.database) else {
             return Ok(());
         };
-        self.undrained += block.value.as_ref().map_or(0, Vec::len);
+        let bytes = block.value.as_ref().map_or(0, Vec::len);
+        self.undrained += bytes;
+        self.bytes += bytes as u64;
         database.write(block)?;
         if self.undrained >= DRAIN_BYTES {
             self.undrained = 0;
@@ -353,6 +372,7 @@ impl Replacement for SledReplacement {
 
     fn finish(mut self: Box<Self>, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
         let last = self.builder.finish();
+        let last_bytes = last.as_ref().map_or(0, |block| block.value.as_ref().map_or(0, Vec::len)) as u64;
         let Some(database) = self.database.take() else { return Err(CheckpointError::Superseded) };
         database.commit(last.into_iter().collect(), meta)?;
         let directory = &self.shared.directory;
@@ -365,11 +385,13 @@ impl Replacement for SledReplacement {
             current.gathering = Gathering::default();
             current.number = self.number;
             current.meta = Some(meta.clone());
-            current.redo = None;
+            (current.runs, current.blocks_bytes) = (0, self.bytes + last_bytes);
             open.replace(Arc::new(database))
         };
         // sled stops its threads when the last handle goes.
         drop(old);
+        // They belong to the old one, which the manifest names.
+        Manifest::remove(directory)?;
         runs::remove_all(directory)?;
         remove_others(directory, self.number)
     }
@@ -384,6 +406,10 @@ impl Drop for SledReplacement {
             tracing::warn!(path = %self.path.display(), %error, "an unfinished checkpoint could not be removed");
         }
     }
+}
+
+fn is_ours(name: &str) -> bool {
+    name == CURRENT || name == manifest::NAME || name.starts_with("checkpoint-")
 }
 
 fn name_of(number: u64) -> String {
@@ -486,43 +512,112 @@ mod tests {
         all
     }
 
+    /// Changes every `step`th key from `first` on: to `round`, or away with it where the key is even
+    /// in an odd round.
+    fn changes(round: u8, first: u8, step: usize) -> Vec<RecordWrite> {
+        let keys = (first..=250).step_by(step);
+        keys.map(|key| change(key, (round.is_multiple_of(2) || !key.is_multiple_of(2)).then_some(round)))
+            .collect()
+    }
+
+    fn note(model: &mut BTreeMap<u8, u8>, changes: &[RecordWrite]) {
+        for change in changes {
+            match &change.value {
+                Some(value) => model.insert(change.key[1], value[0]),
+                None => model.remove(&change.key[1]),
+            };
+        }
+    }
+
+    fn checkpoint(store: &SledCheckpoints, writes: Vec<RecordWrite>, index: u64) {
+        let ticket = store.begin().expect("begun");
+        store.stage(ticket, writes).expect("staged");
+        store.commit(ticket, &meta(index)).expect("durable");
+    }
+
     #[test]
-    fn a_decided_checkpoint_that_was_never_applied_counts_at_once_and_is_applied_later() {
+    fn runs_stay_over_the_blocks_until_they_are_half_as_large_and_are_read_all_along() {
         let directory = tempfile::tempdir().expect("a directory");
         let open = || SledCheckpoints::open_sized(directory.path(), 1000, 1000).expect("opens");
-        let mut model: BTreeMap<u8, u8> = (0..200).map(|key| (key, 1)).collect();
-        {
-            let store = open();
-            let ticket = store.begin().expect("begun");
-            store.stage(ticket, (0..200).map(|key| change(key, Some(1))).collect()).expect("staged");
-            store.commit(ticket, &meta(1)).expect("durable");
-            // The next one is decided; then the member dies.
-            let changes = (0..250).filter(|key| key % 3 == 0);
-            let changes: Vec<RecordWrite> =
-                changes.map(|key| change(key, (key % 2 == 0).then_some(2))).collect();
-            for change in &changes {
-                match &change.value {
-                    Some(value) => model.insert(change.key[1], value[0]),
-                    None => model.remove(&change.key[1]),
-                };
+        let mut model = BTreeMap::new();
+        let (mut most_runs, mut times_applied) = (0, 0);
+        let mut store = open();
+        for round in 1..60_u8 {
+            let runs_before = store.current().runs;
+            let changes = changes(round, round % 7, 3 + usize::from(round) % 40);
+            note(&mut model, &changes);
+            checkpoint(&store, changes, round.into());
+            let runs = store.current().runs;
+            most_runs = most_runs.max(runs);
+            times_applied += u32::from(runs < runs_before);
+            if round.is_multiple_of(3) {
+                drop(store);
+                store = open();
             }
-            let mut gathering = Gathering { changes, ..Gathering::default() };
-            store.0.spill(&mut gathering).expect("written");
-            store.0.database().and_then(|database| database.begin_redo(1, &meta(2))).expect("decided");
+            if round.is_multiple_of(5) {
+                store.rest();
+            }
+            assert_eq!(store.meta().expect("readable"), Some(meta(round.into())));
+            assert_eq!(contents(&store), model, "round {round}");
         }
+        assert!(most_runs > 3 && times_applied > 3, "{most_runs} runs, applied {times_applied} times");
+    }
+
+    #[test]
+    fn runs_that_a_crash_interrupted_while_they_were_applied_are_read_and_applied_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || SledCheckpoints::open_sized(directory.path(), 1000, 1000).expect("opens");
+        let mut model = BTreeMap::new();
         {
             let store = open();
-            assert_eq!(store.meta().expect("readable"), Some(meta(2)));
+            let writes: Vec<RecordWrite> = (0..250).map(|key| change(key, Some(1))).collect();
+            note(&mut model, &writes);
+            checkpoint(&store, writes, 1);
             assert_eq!(contents(&store), model);
+            let few = changes(3, 0, 10);
+            note(&mut model, &few);
+            checkpoint(&store, few, 2);
+            let runs = store.current().runs;
+            assert!(runs > 0, "they stay over the blocks");
+            // They are applied; then the member dies before that is noted.
+            let database = store.0.database().expect("open");
+            apply_runs(&database, directory.path(), runs).expect("applied");
+        }
+        for _ in 0..2 {
+            let store = open();
+            assert_eq!((store.meta().expect("readable"), contents(&store)), (Some(meta(2)), model.clone()));
             store.rest();
             assert_eq!(contents(&store), model);
         }
         let store = open();
-        assert_eq!((store.meta().expect("readable"), contents(&store)), (Some(meta(2)), model));
-        assert_eq!(store.0.current().redo, None, "it was applied");
-        let ticket = store.begin().expect("begun");
-        store.stage(ticket, vec![change(0, Some(9))]).expect("staged");
-        store.commit(ticket, &meta(3)).expect("durable");
-        assert_eq!(contents(&store).get(&0), Some(&9));
+        assert_eq!(contents(&store), model);
+        let all: Vec<RecordWrite> = (0..250).map(|key| change(key, Some(9))).collect();
+        note(&mut model, &all);
+        checkpoint(&store, all, 3);
+        assert_eq!(store.current().runs, 0, "more than half: they were applied");
+        assert_eq!(contents(&store), model);
+    }
+
+    #[test]
+    fn a_manifest_of_a_checkpoint_that_was_replaced_means_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || SledCheckpoints::open_sized(directory.path(), 1000, 1000).expect("opens");
+        let store = open();
+        checkpoint(&store, (0..250).map(|key| change(key, Some(1))).collect(), 1);
+        assert_eq!(contents(&store).len(), 250);
+        checkpoint(&store, changes(2, 0, 10), 2);
+        let left_behind = std::fs::read(directory.path().join(manifest::NAME)).expect("runs stand over it");
+        let run = std::fs::read(directory.path().join(runs::file_name(0))).expect("a run");
+        let mut replacement = store.begin_replacement().expect("begun");
+        replacement.add(&[1, 7], &[7; 100]).expect("added");
+        replacement.finish(&meta(9)).expect("durable");
+        drop(store);
+        // A crash between the replacement and the tidying behind it.
+        std::fs::write(directory.path().join(manifest::NAME), left_behind).expect("written");
+        std::fs::write(directory.path().join(runs::file_name(0)), run).expect("written");
+        let store = open();
+        assert_eq!(store.meta().expect("readable"), Some(meta(9)));
+        assert_eq!(contents(&store), BTreeMap::from([(7, 7)]));
+        assert!(!directory.path().join(manifest::NAME).exists());
     }
 }
