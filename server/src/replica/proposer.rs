@@ -1,7 +1,7 @@
 //! Proposals: commands become log entries here if this member leads, or travel to the leader's.
 //!
 //! One queue, one task. On the leader it gathers whatever waits, bounded by bytes and count, stamps
-//! it with time and entropy, and hands it to Raft as one entry; a few entries are under way at
+//! it with time and entropy, and hands it to Raft as one entry; two entries are under way at
 //! once, so that the next group forms while the last one is synced. Elsewhere it forwards groups on
 //! one stream to the leader, in order.
 //!
@@ -41,8 +41,9 @@ const QUEUE_JUDGED: usize = 8192;
 const TAKE_GROUPS: usize = 1024;
 /// An entry is closed when it holds this many bytes.
 const ENTRY_BYTES: usize = 512 << 10;
-/// Entries of this leader under way at once.
-const ENTRIES_UNDER_WAY: usize = 16;
+/// Entries of this leader under way at once: one is synced, the next one travels, and what comes
+/// meanwhile gathers. More of them would be smaller, and each costs all members the same.
+const ENTRIES_UNDER_WAY: usize = 2;
 /// Messages on the way to a leader before this member waits.
 const FORWARD_DEPTH: usize = 16;
 /// Pause before asking a leader again that refused for want of a quorum.
