@@ -7,6 +7,7 @@
 //! - dropping a contender, or the future that makes one, takes its node away.
 
 use bytes::Bytes;
+use quorate_core::change::EventKind;
 use quorate_core::error::ErrorKind;
 use quorate_core::id::Zxid;
 use quorate_core::reply::Child;
@@ -93,16 +94,16 @@ impl Contender {
         place.map_err(|_| lost(self.token()))
     }
 
-    /// Waits until the contender with this name has gone.
+    /// Waits until the contender with this name has gone. Nobody ever gets its name again, so the
+    /// word of its deletion is the end.
     pub(super) async fn gone(&self, name: &str) -> Result<()> {
         let path = child(&self.parent, name);
         loop {
             let (stat, changed) =
                 self.client.exists(&path).consistency(Consistency::Session).and_watch().await?;
-            if stat.is_none() {
+            if stat.is_none() || changed.await?.kind == EventKind::NodeDeleted {
                 return Ok(());
             }
-            changed.await?;
         }
     }
 
