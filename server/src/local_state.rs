@@ -31,7 +31,7 @@ use quorate_core::watches::{WatcherId, Watches, rearm};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::sessions::in_flight::InFlight;
-use crate::sessions::outbox::{self, Outbox, Outgoing};
+use crate::sessions::outbox::{self, Outbox, Outgoing, Pushed};
 
 /// How far this member has applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +99,7 @@ pub struct LocalState {
     observer: Option<Arc<dyn ApplyObserver>>,
     inner: Mutex<Inner>,
     progress: watch::Sender<Progress>,
+    sleepers: Notify,
 }
 
 #[derive(Debug)]
@@ -113,6 +114,8 @@ struct Inner {
     gap_seen: bool,
     /// The digest at each of the last marks.
     marks: VecDeque<(u64, u128)>,
+    /// Outboxes with an event in them that nobody was told of; see [`LocalState::run_wakes`].
+    sleepers: VecDeque<Outbox>,
 }
 
 /// Beyond this an answer is refused: the client asks in pages.
@@ -122,6 +125,10 @@ const REPLY_BYTES_MAX: usize = 16 << 20;
 const REARMED: WatchId = WatchId(0);
 /// ZooKeeper's −1.
 const NO_TRANSACTION: Zxid = Zxid(u64::MAX);
+
+/// So many connections are told of an event at once; the others in turn, so that each one's memory is
+/// touched once while it is warm, and the first frames leave while the last are made.
+const WOKEN_AT_ONCE: usize = 16;
 
 /// Marks whose digest is remembered.
 const MARKS: usize = 64;
@@ -160,8 +167,10 @@ impl LocalState {
                 applied_index,
                 gap_seen: false,
                 marks: VecDeque::new(),
+                sleepers: VecDeque::new(),
             }),
             progress: watch::Sender::new(progress),
+            sleepers: Notify::new(),
         }
     }
 
@@ -229,8 +238,31 @@ impl LocalState {
         inner.applied_index = index;
         self.observe_entry(&inner);
         let progress = Progress { index, zxid: inner.state.zxid() };
+        let anyone_sleeps = !inner.sleepers.is_empty();
         drop(inner);
+        if anyone_sleeps {
+            self.sleepers.notify_one();
+        }
         self.progress.send_replace(progress);
+    }
+
+    /// Tells connections of the events that wait for them, some at a time, for as long as the member
+    /// lives.
+    pub async fn run_wakes(self: Arc<Self>) {
+        loop {
+            let woken: Vec<Outbox> = {
+                let sleepers = &mut self.lock().sleepers;
+                let count = sleepers.len().min(WOKEN_AT_ONCE);
+                sleepers.drain(..count).collect()
+            };
+            if woken.is_empty() {
+                self.sleepers.notified().await;
+                continue;
+            }
+            woken.iter().for_each(Outbox::wake);
+            // What they have to do comes first.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Moves past an entry that carries no commands.
@@ -530,13 +562,19 @@ impl Inner {
     }
 
     fn fire(&mut self, changes: &[Change]) {
-        let Inner { watches, watchers, .. } = self;
+        let Inner { watches, watchers, sleepers, .. } = self;
+        let mut woken = 0;
         for change in changes {
             watches.trigger(change, &mut |watcher, event, list| {
                 if let Some(hearer) = watchers.get(&watcher)
                     && acl::permits(list, Permissions::READ, &hearer.identities)
+                    && hearer.outbox.push_quietly(Outgoing::Event(event)) == Pushed::First
                 {
-                    hearer.outbox.push(Outgoing::Event(event));
+                    woken += 1;
+                    match woken <= WOKEN_AT_ONCE {
+                        true => hearer.outbox.wake(),
+                        false => sleepers.push_back(hearer.outbox.clone()),
+                    }
                 }
             });
         }

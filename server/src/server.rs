@@ -310,6 +310,7 @@ pub async fn open_rooms(
         metrics,
         environment.random_u64() >> 1,
     );
+    tasks.push(TaskGuard::spawn("wakes", local.clone().run_wakes()));
     tasks.push(TaskGuard::spawn("heartbeats", coordinator.clone().run_heartbeats()));
     tasks.push(TaskGuard::spawn("resends", coordinator.clone().run_resends()));
     tasks.push(TaskGuard::spawn("expiry", coordinator.clone().run_expiry()));

@@ -51,6 +51,17 @@ pub enum Outgoing {
     },
 }
 
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// The queue was empty: whoever takes may sleep.
+    First,
+    /// Others wait before it, or a wake is due already.
+    Behind,
+    /// The queue is closed.
+    Closed,
+}
+
 /// The pushing end; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Outbox {
@@ -79,6 +90,8 @@ struct Shared {
 struct Queue {
     messages: VecDeque<Outgoing>,
     bytes: usize,
+    /// Somebody has promised to wake whoever takes.
+    wake_is_due: bool,
     closed: Option<End>,
 }
 
@@ -100,10 +113,26 @@ pub fn outbox() -> (Outbox, OutboxReader) {
 impl Outbox {
     /// Queues a message; false if the queue is closed, also when this message overflowed it.
     pub fn push(&self, message: Outgoing) -> bool {
+        let pushed = self.enqueue(message, false);
+        if pushed == Pushed::First {
+            self.shared.ready.notify_one();
+        }
+        pushed != Pushed::Closed
+    }
+
+    /// The same, but whoever takes is not told: after [`Pushed::First`] that is [`Outbox::wake`]'s
+    /// part, soon.
+    pub fn push_quietly(&self, message: Outgoing) -> Pushed {
+        self.enqueue(message, true)
+    }
+
+    fn enqueue(&self, message: Outgoing, quietly: bool) -> Pushed {
         let mut queue = self.shared.lock();
         if queue.closed.is_some() {
-            return false;
+            return Pushed::Closed;
         }
+        let is_first = queue.messages.is_empty() && !queue.wake_is_due;
+        queue.wake_is_due |= is_first && quietly;
         queue.bytes += weight(&message);
         queue.messages.push_back(message);
         if queue.messages.len() > MESSAGES_MAX || queue.bytes > BYTES_MAX {
@@ -112,23 +141,29 @@ impl Outbox {
                 ErrorKind::Overloaded,
                 format!("client reads too slowly: over {MESSAGES_MAX} messages or {BYTES_MAX} bytes waited"),
             )));
+            drop(queue);
+            self.wake();
+            return Pushed::Closed;
         }
-        let open = queue.closed.is_none();
-        drop(queue);
+        if is_first { Pushed::First } else { Pushed::Behind }
+    }
+
+    /// Tells whoever takes that there is something.
+    pub fn wake(&self) {
+        self.shared.lock().wake_is_due = false;
         self.shared.ready.notify_one();
-        open
     }
 
     /// Ends the connection with this reason once what is queued has been taken.
     pub fn close(&self, reason: Error) {
         self.shared.lock().closed.get_or_insert(End::Because(reason));
-        self.shared.ready.notify_one();
+        self.wake();
     }
 
     /// Ends the connection in good order once what is queued has been taken.
     pub fn finish(&self) {
         self.shared.lock().closed.get_or_insert(End::Finished);
-        self.shared.ready.notify_one();
+        self.wake();
     }
 
     /// Whether the connection has ended or is about to.
