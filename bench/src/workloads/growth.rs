@@ -8,6 +8,8 @@ use crate::failure::Outcome;
 
 /// Nodes of the small tree.
 const SMALL: u64 = 1000;
+/// So much longer than other workloads: what a server does at intervals, checkpoints say, counts.
+const LONGER: u32 = 4;
 
 pub(super) async fn run(cluster: &Cluster, shape: &Shape) -> Outcome<Vec<Figures>> {
     let subject =
@@ -25,6 +27,8 @@ pub(super) async fn run(cluster: &Cluster, shape: &Shape) -> Outcome<Vec<Figures
 }
 
 async fn measure(subject: &Subject, shape: &Shape, label: &str, nodes: u64) -> Outcome<Figures> {
+    subject.settle().await;
+    let shape = &Shape { duration: shape.duration * LONGER, ..shape.clone() };
     let connections = subject.connect_all(shape.connections).await?;
     let value = shape.value();
     let send: Arc<closed_loop::Send> =

@@ -22,16 +22,22 @@ mod set;
 mod tree;
 mod unary;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::ValueEnum;
 
 use crate::cluster::Cluster;
+use crate::cluster::processes::cpu_micros;
 use crate::failure::Outcome;
 use crate::targets::{Connection, Freshness, Protocol};
 
 pub use figures::{Figures, Meter, histogram};
+
+/// Servers are at rest when they use less than a tenth of one processor for so long.
+const SETTLE_LOOK: Duration = Duration::from_secs(1);
+/// Longer is not waited for that.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
@@ -130,6 +136,19 @@ impl Subject {
         self.protocol.connect(&[endpoint]).await
     }
 
+    /// Waits until the servers have done what an earlier workload left them to do (bounded).
+    async fn settle(&self) {
+        let until = Instant::now() + SETTLE_PATIENCE;
+        while !self.pids.is_empty() && Instant::now() < until {
+            let before = cpu_micros(&self.pids);
+            tokio::time::sleep(SETTLE_LOOK).await;
+            let used = Duration::from_micros(cpu_micros(&self.pids).saturating_sub(before));
+            if used < SETTLE_LOOK / 10 {
+                return;
+            }
+        }
+    }
+
     async fn connect_all(&self, count: usize) -> Outcome<Vec<Box<dyn Connection>>> {
         let mut connections = Vec::new();
         for index in 0..count {
@@ -139,8 +158,9 @@ impl Subject {
     }
 }
 
-/// Runs a steady workload.
+/// Runs a steady workload, once the servers are at rest.
 pub async fn run_steady(workload: Workload, subject: &Subject, shape: &Shape) -> Outcome<Vec<Figures>> {
+    subject.settle().await;
     match workload {
         Workload::Set => set::run("set", subject, shape).await,
         Workload::SetOne => set::run("set, 1 in flight", subject, shape).await,
