@@ -2,7 +2,7 @@
 //!
 //! Runs that are not applied yet are read as an [`Overlay`] over the blocks.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use quorate_core::record::RecordWrite;
@@ -55,8 +55,8 @@ pub fn plan(
 
 /// Applies runs block by block; says how many bytes the blocks have grown by. May be repeated after
 /// a crash at any point.
-pub fn apply_runs(database: &Database, directory: &Path, count: u32) -> Result<i64, CheckpointError> {
-    let mut merge = Merge::open(directory, count)?;
+pub fn apply_runs(database: &Database, directory: &Path, runs: &Range<u32>) -> Result<i64, CheckpointError> {
+    let mut merge = Merge::open(directory, runs)?;
     let (mut undrained, mut growth) = (0, 0);
     while let Some(first) = merge.peek().cloned() {
         let block = database.block_for(&first)?;
@@ -124,9 +124,9 @@ pub fn cost(change: &RecordWrite) -> usize {
 pub struct Overlay(Option<Merge>);
 
 impl Overlay {
-    /// With so many runs, or none.
-    pub fn open(directory: &Path, runs: u32) -> Result<Overlay, CheckpointError> {
-        Ok(Overlay((runs > 0).then(|| Merge::open(directory, runs)).transpose()?))
+    /// With these runs, or none.
+    pub fn open(directory: &Path, runs: &Range<u32>) -> Result<Overlay, CheckpointError> {
+        Ok(Overlay((!runs.is_empty()).then(|| Merge::open(directory, runs)).transpose()?))
     }
 
     /// Visits the changed records up to a stored one, and that unless it has been changed.

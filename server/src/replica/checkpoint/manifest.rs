@@ -4,6 +4,7 @@
 //! crash leaves behind when another one became current means nothing. Next room: [`super::runs`].
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::CheckpointMeta;
@@ -22,8 +23,8 @@ const VERSION: u32 = 1;
 pub struct Manifest {
     /// The number of the checkpoint whose blocks are below the runs.
     pub checkpoint: u64,
-    /// Runs 0 to this one, exclusive, stand over them.
-    pub runs: u32,
+    /// The numbers of the runs that stand over them.
+    pub runs: Range<u32>,
     /// What blocks and runs together stand for.
     pub meta: CheckpointMeta,
 }
@@ -44,7 +45,8 @@ impl Manifest {
         let path = path_in(directory);
         let mut bytes = VERSION.to_le_bytes().to_vec();
         bytes.extend_from_slice(&self.checkpoint.to_le_bytes());
-        bytes.extend_from_slice(&self.runs.to_le_bytes());
+        bytes.extend_from_slice(&self.runs.start.to_le_bytes());
+        bytes.extend_from_slice(&self.runs.end.to_le_bytes());
         bytes.extend_from_slice(&self.meta.encode());
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -75,14 +77,17 @@ impl Manifest {
             VERSION => {}
             version => return Err(unknown(version)),
         }
-        let (checkpoint, content) =
-            content.split_first_chunk::<8>().ok_or_else(|| damaged("it is cut short"))?;
-        let (runs, meta) = content.split_first_chunk::<4>().ok_or_else(|| damaged("it is cut short"))?;
+        let (numbers, meta) = content.split_first_chunk::<16>().ok_or_else(|| damaged("it is cut short"))?;
+        let number = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| numbers[at + byte]));
         let meta = CheckpointMeta::decode(meta).map_err(|error| match error {
             MetaError::Damaged(what) => damaged(what),
             MetaError::Version(version) => unknown(version),
         })?;
-        Ok(Manifest { checkpoint: u64::from_le_bytes(*checkpoint), runs: u32::from_le_bytes(*runs), meta })
+        Ok(Manifest {
+            checkpoint: u64::from_le_bytes(std::array::from_fn(|byte| numbers[byte])),
+            runs: number(8)..number(12),
+            meta,
+        })
     }
 }
 
@@ -110,7 +115,7 @@ mod tests {
             zxid: Zxid(9),
             digest: Digest(5),
         };
-        let manifest = Manifest { checkpoint: 2, runs: 7, meta };
+        let manifest = Manifest { checkpoint: 2, runs: 7..19, meta };
         manifest.write(directory.path()).expect("written");
         assert_eq!(Manifest::read(directory.path()).expect("readable"), Some(manifest));
 

@@ -10,12 +10,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::record::RecordWrite;
 
+use super::database::sync_directory;
 use super::error::CheckpointError;
 use crate::replica::files::{self, DiskFiles, File, Files};
 use quorate_core::record_file::{
@@ -32,47 +34,85 @@ pub fn file_name(number: u32) -> String {
 
 /// Writes sorted changes, durably; the directory is synced by the caller, once for all runs.
 pub fn write(directory: &Path, number: u32, changes: &[RecordWrite]) -> Result<(), CheckpointError> {
-    let path = directory.join(file_name(number));
-    match DiskFiles.remove(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(CheckpointError::io("remove", &path)(error));
-        }
-        _ => {}
-    }
-    let file = DiskFiles.create(&path).map_err(CheckpointError::io("create", &path))?;
-    let mut offset = 0;
-    let mut put = |bytes: &[u8]| {
-        file.write_at(offset, bytes).map_err(CheckpointError::io("write", &path))?;
-        offset += bytes.len() as u64;
-        Ok::<(), CheckpointError>(())
-    };
-    put(&record_file::encode_header(Kind::Run, &number.to_le_bytes()))?;
-    let mut writer = ChunkWriter::new(CHUNK);
+    let mut run = RunWriter::create(directory, number)?;
     for change in changes {
-        if let Some(chunk) = writer.push(&change.key, change.value.as_deref()) {
-            put(&chunk)?;
-        }
+        run.push(change)?;
     }
-    let (last, footer) = writer.finish();
-    put(&last.unwrap_or_default())?;
-    put(&footer)?;
-    file.sync().map_err(CheckpointError::io("sync", &path))
+    run.finish()
 }
 
-/// The bytes of runs 0 to `count`.
-pub fn bytes(directory: &Path, count: u32) -> Result<u64, CheckpointError> {
+/// Makes one run of several, durably, directory included.
+pub fn merge(directory: &Path, runs: &Range<u32>, number: u32) -> Result<(), CheckpointError> {
+    let mut merge = Merge::open(directory, runs)?;
+    let mut merged = RunWriter::create(directory, number)?;
+    while let Some(change) = merge.next()? {
+        merged.push(&change)?;
+    }
+    merged.finish()?;
+    sync_directory(directory)
+}
+
+/// A run being written.
+struct RunWriter {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    offset: u64,
+    writer: ChunkWriter,
+}
+
+impl RunWriter {
+    /// Begins a run, over whatever a crash may have left under its name.
+    fn create(directory: &Path, number: u32) -> Result<RunWriter, CheckpointError> {
+        let path = directory.join(file_name(number));
+        match DiskFiles.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CheckpointError::io("remove", &path)(error));
+            }
+            _ => {}
+        }
+        let file = DiskFiles.create(&path).map_err(CheckpointError::io("create", &path))?;
+        let mut run = RunWriter { path, file, offset: 0, writer: ChunkWriter::new(CHUNK) };
+        run.put(&record_file::encode_header(Kind::Run, &number.to_le_bytes()))?;
+        Ok(run)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        self.file.write_at(self.offset, bytes).map_err(CheckpointError::io("write", &self.path))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Adds a change; keys arrive in order.
+    fn push(&mut self, change: &RecordWrite) -> Result<(), CheckpointError> {
+        match self.writer.push(&change.key, change.value.as_deref()) {
+            Some(chunk) => self.put(&chunk),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<(), CheckpointError> {
+        let (last, footer) = std::mem::replace(&mut self.writer, ChunkWriter::new(0)).finish();
+        self.put(&last.unwrap_or_default())?;
+        self.put(&footer)?;
+        self.file.sync().map_err(CheckpointError::io("sync", &self.path))
+    }
+}
+
+/// The bytes of these runs.
+pub fn bytes(directory: &Path, runs: &Range<u32>) -> Result<u64, CheckpointError> {
     let length = |number| {
         let path = directory.join(file_name(number));
         let length = DiskFiles.open(&path).and_then(|file| file.length());
         length.map_err(CheckpointError::io("open", &path))
     };
-    (0..count).map(length).sum()
+    runs.clone().map(length).sum()
 }
 
-/// Removes whatever run files there are.
-pub fn remove_all(directory: &Path) -> Result<(), CheckpointError> {
+/// Removes whatever run files there are but these.
+pub fn remove_all_but(directory: &Path, kept: &Range<u32>) -> Result<(), CheckpointError> {
+    let kept: Vec<String> = kept.clone().map(file_name).collect();
     let names = DiskFiles.list(directory).map_err(CheckpointError::io("list", directory))?;
-    for name in names.iter().filter(|name| name.ends_with(".qrun")) {
+    for name in names.iter().filter(|name| name.ends_with(".qrun") && !kept.contains(name)) {
         let path = directory.join(name);
         DiskFiles.remove(&path).map_err(CheckpointError::io("remove", &path))?;
     }
@@ -162,10 +202,10 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// Opens runs 0 to `count`.
-    pub fn open(directory: &Path, count: u32) -> Result<Merge, CheckpointError> {
+    /// Opens these runs.
+    pub fn open(directory: &Path, runs: &Range<u32>) -> Result<Merge, CheckpointError> {
         let runs: Vec<Run> =
-            (0..count).map(|number| Run::open(directory, number)).collect::<Result<_, _>>()?;
+            runs.clone().map(|number| Run::open(directory, number)).collect::<Result<_, _>>()?;
         let head =
             |(place, run): (usize, &Run)| Some(Reverse((run.next.as_ref()?.key.clone(), Reverse(place))));
         let heads = runs.iter().enumerate().filter_map(head).collect();
@@ -229,14 +269,20 @@ mod tests {
         for (number, changes) in runs.iter().enumerate() {
             write(directory.path(), number as u32, changes).expect("written");
         }
-        let mut merge = Merge::open(directory.path(), 3).expect("whole");
-        let mut merged = Vec::new();
-        while let Some(change) = merge.next().expect("whole") {
-            merged.push(change);
-        }
+        let all = |runs: Range<u32>| {
+            let mut merge = Merge::open(directory.path(), &runs).expect("whole");
+            let mut merged = Vec::new();
+            while let Some(change) = merge.next().expect("whole") {
+                merged.push(change);
+            }
+            merged
+        };
         let expected = [write_of(1, Some(1)), write_of(2, Some(2)), write_of(3, None), write_of(9, Some(1))];
-        assert_eq!(merged, expected);
-        remove_all(directory.path()).expect("removed");
-        assert!(Merge::open(directory.path(), 1).is_err());
+        assert_eq!(all(0..3), expected);
+        merge(directory.path(), &(0..3), 3).expect("merged");
+        assert_eq!(all(3..4), expected, "what is gone stays gone");
+        remove_all_but(directory.path(), &(3..4)).expect("removed");
+        assert_eq!(all(3..4), expected);
+        assert!(Merge::open(directory.path(), &(0..1)).is_err());
     }
 }
