@@ -5,6 +5,7 @@
 //! shows the commented file.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use clap::Args;
 use quorate_core::id::MemberId;
 use serde::Deserialize;
 
+use crate::check_targets::CheckTargets;
 use crate::limits::Limits;
 use crate::replica::types::MemberAddress;
 use crate::tls::{ClientAuth, TlsFiles};
@@ -129,6 +131,11 @@ pub struct Settings {
     /// Operations of one transaction, at most.
     #[arg(long, env = "QUORATE_TRANSACTION_OPERATIONS")]
     pub transaction_operations: Option<usize>,
+    /// Networks that health checks may connect to, comma-separated, such as `10.0.0.0/8,fd00::/8`;
+    /// empty: no checks. If absent: all but loopback, link-local, multicast and broadcast addresses,
+    /// and loopback too while clients connect on loopback only.
+    #[arg(long, env = "QUORATE_CHECK_TARGETS")]
+    pub check_targets: Option<String>,
     /// Megabytes of log after which a checkpoint is written.
     #[arg(long, env = "QUORATE_CHECKPOINT_LOG_MB")]
     pub checkpoint_log_mb: Option<u64>,
@@ -271,6 +278,7 @@ impl Settings {
             znode_bytes: self.znode_bytes.or(base.znode_bytes),
             request_bytes: self.request_bytes.or(base.request_bytes),
             transaction_operations: self.transaction_operations.or(base.transaction_operations),
+            check_targets: self.check_targets.or(base.check_targets),
             checkpoint_log_mb: self.checkpoint_log_mb.or(base.checkpoint_log_mb),
             checkpoint_seconds: self.checkpoint_seconds.or(base.checkpoint_seconds),
             disk_reserve_mb: self.disk_reserve_mb.or(base.disk_reserve_mb),
@@ -330,7 +338,16 @@ impl Settings {
                 ),
             ));
         }
+        let check_targets = match &self.check_targets {
+            Some(text) => CheckTargets::parse(text).map_err(|reason| invalid("check_targets", reason))?,
+            None => {
+                let mut doors = vec![&client_listen];
+                doors.extend([&self.zookeeper_listen, &self.zookeeper_tls_listen].into_iter().flatten());
+                CheckTargets::Usual { with_loopback: doors.into_iter().all(|door| is_loopback(door)) }
+            }
+        };
         let limits = Limits {
+            check_targets,
             session_timeout_min_ms: self.session_timeout_min_ms.unwrap_or(4_000),
             session_timeout_max_ms: self.session_timeout_max_ms.unwrap_or(40_000),
             znode_bytes: self.znode_bytes.unwrap_or(1 << 20),
@@ -381,6 +398,13 @@ impl Settings {
     }
 }
 
+/// Whether only this machine's own processes can connect to `host:port`.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
+}
+
 /// Parses `1=peer/client,2=peer/client`.
 fn parse_founders(text: &str) -> Result<BTreeMap<u64, MemberAddress>, ConfigError> {
     let mut founders = BTreeMap::new();
@@ -422,6 +446,27 @@ mod tests {
         assert_eq!(config.client_listen, "127.0.0.1:7400");
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timing.election_max, Timing::default().election_max);
+    }
+
+    #[test]
+    fn checks_go_to_loopback_only_if_nobody_else_can_ask_for_them_or_the_operator_says_so() {
+        let targets = |change: fn(&mut Settings)| {
+            let mut settings: Settings = toml::from_str(DEFAULT_FILE).expect("parses");
+            change(&mut settings);
+            settings.into_config().map(|config| config.limits.check_targets)
+        };
+        let usual = |with_loopback| CheckTargets::Usual { with_loopback };
+        assert_eq!(targets(|_| {}).expect("valid"), usual(true));
+        let open = targets(|settings| settings.client_listen = Some("0.0.0.0:7400".into()));
+        assert_eq!(open.expect("valid"), usual(false));
+        let open = targets(|settings| settings.zookeeper_listen = Some("10.0.0.1:2181".into()));
+        assert_eq!(open.expect("valid"), usual(false));
+        let v6 = targets(|settings| settings.client_listen = Some("[::1]:7400".into()));
+        assert_eq!(v6.expect("valid"), usual(true));
+        let named = targets(|settings| settings.check_targets = Some("127.0.0.0/8".into()));
+        assert_eq!(named.expect("valid"), CheckTargets::parse("127.0.0.0/8").expect("valid"));
+        let error = targets(|settings| settings.check_targets = Some("10.0.0.0/40".into()));
+        assert!(error.expect_err("no network").to_string().starts_with("check_targets: "));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `main ▶ server ▶ frontends ▶ coordinator ▶ replica ▶ local_state ▶ sessions ▶ core`.
 //! Replies never travel back up the chain: they leave by the session's outbox.
 //!
-//! `config`, `environment`, `limits`, `metrics`, `tasks` and `tls` are tools that any room may hold.
+//! `check_targets`, `config`, `environment`, `limits`, `metrics`, `tasks` and `tls` are tools that any room may hold.
 
 pub mod dev;
 pub mod server;
@@ -19,6 +19,7 @@ pub mod local_state;
 
 pub mod sessions;
 
+pub mod check_targets;
 pub mod config;
 pub mod environment;
 pub mod limits;

@@ -7,8 +7,10 @@
 use quorate_core::command::{Create, MultiOperation, Operation};
 use quorate_core::error::{Error, ErrorKind};
 
+use crate::check_targets::CheckTargets;
+
 /// The limits of one member; the same on all members of a well-kept cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one znode's data.
     pub znode_bytes: usize,
@@ -30,6 +32,8 @@ pub struct Limits {
     pub session_writes: usize,
     /// Their bytes.
     pub session_write_bytes: usize,
+    /// What health checks may connect to.
+    pub check_targets: CheckTargets,
 }
 
 impl Default for Limits {
@@ -45,6 +49,7 @@ impl Default for Limits {
             session_timeout_max_ms: 40_000,
             session_writes: 4096,
             session_write_bytes: 8 << 20,
+            check_targets: CheckTargets::Usual { with_loopback: true },
         }
     }
 }

@@ -200,7 +200,8 @@ pub async fn serve(
     }
     let guard = coordinator.clone().run_disk_guard(config.data_dir.clone(), config.disk_reserve_bytes);
     tasks.push(TaskGuard::spawn("disk guard", guard));
-    let checks = coordinator.clone().run_checks(Arc::new(grpc::prober::NetworkProber));
+    let targets = config.limits.check_targets.clone();
+    let checks = coordinator.clone().run_checks(Arc::new(grpc::prober::NetworkProber::new(targets)));
     tasks.push(TaskGuard::spawn("health checks", checks));
     tasks.push(TaskGuard::spawn("http door", http));
     tasks.push(TaskGuard::spawn("grpc door", grpc));
@@ -305,7 +306,7 @@ pub async fn open_rooms(
         config.member,
         local.clone(),
         replica.clone(),
-        config.limits,
+        config.limits.clone(),
         deadlines,
         metrics,
         environment.random_u64() >> 1,

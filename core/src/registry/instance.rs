@@ -28,6 +28,9 @@ pub const INTERVAL_MS: (u32, u32) = (100, 3_600_000);
 /// The most consecutive results that a rise or fall may need.
 pub const STREAK_MAX: u32 = 100;
 
+/// Why an instance that the cluster checks is critical at first.
+const UNCHECKED: &str = "has not passed a check yet";
+
 /// One instance of a service, as its znode's data keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -179,6 +182,22 @@ impl Instance {
             priority: 0,
             check: None,
         }
+    }
+
+    /// As it is registered: what the cluster checks is not used before it has passed, unless the
+    /// registration that stands is of the same generation and place, and has.
+    pub fn begin(&mut self, standing: Option<&Instance>) {
+        if self.check.is_none() {
+            return;
+        }
+        let is_same = |standing: &&Instance| {
+            let place = (self.generation, &self.address, &self.ports);
+            standing.check.is_some() && place == (standing.generation, &standing.address, &standing.ports)
+        };
+        (self.health, self.reason) = match standing.filter(is_same) {
+            Some(standing) => (standing.health, standing.reason.clone()),
+            None => (Health::Critical, UNCHECKED.into()),
+        };
     }
 
     /// Accepts an instance within all bounds.
@@ -368,6 +387,24 @@ mod tests {
         refused(|instance| {
             instance.check = Some(Check { interval_ms: 1, ..Check::new(CheckKind::Tcp) });
         });
+    }
+
+    #[test]
+    fn what_is_checked_begins_critical_or_as_it_stands() {
+        let mut plain = Instance::new("a", "10.0.0.1", 80);
+        plain.begin(None);
+        assert_eq!(plain.health, Health::Passing);
+        let mut checked = Instance { check: Some(Check::new(CheckKind::Tcp)), ..plain.clone() };
+        let again = checked.clone();
+        checked.begin(Some(&plain));
+        assert_eq!((checked.health, checked.reason.as_str()), (Health::Critical, UNCHECKED));
+        checked.health = Health::Warning;
+        let mut again = Instance { weight: 2, ..again };
+        again.begin(Some(&checked));
+        assert_eq!((again.health, again.weight), (Health::Warning, 2));
+        let mut newer = Instance { generation: 1, ..again };
+        newer.begin(Some(&checked));
+        assert_eq!(newer.health, Health::Critical, "another process");
     }
 
     #[test]

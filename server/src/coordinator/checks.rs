@@ -2,7 +2,8 @@
 //!
 //! Only the leader checks. A result changes the instance's record, through the log, only when it
 //! changes the instance's health: after so many good ones or bad ones in a row. A new leader begins
-//! anew from what the records say, so a leader change alone changes nothing.
+//! anew from what the records say, so a leader change alone changes nothing. Checks go on while
+//! results are written: a slow log makes nobody look ill.
 //!
 //! Time is the runtime's, the network comes in as a [`Prober`]: a test or simulator drives both.
 //! Jitter is a hash of the instance and the check's number, so nothing here is random.
@@ -10,7 +11,7 @@
 //! Not here: how the wires of checks look (frontends/grpc/prober), what "too many are ill" means to
 //! callers (core/registry, the panic threshold).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
@@ -31,6 +32,8 @@ use super::directory::superuser;
 const LOOK: Duration = Duration::from_millis(100);
 /// Checks under way at once; others wait for their turn.
 const PROBES_MAX: usize = 512;
+/// Results being written at once; others wait for their turn, at most one for each instance.
+const WRITES_MAX: usize = 64;
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,14 +86,30 @@ impl Streak {
 /// An instance, by service and id.
 type Name = (ServiceName, String);
 
+/// An instance that is probed, and the transaction that registered it.
+type Probed = (Name, Zxid);
+
+/// What is to be written of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The registration of this transaction has another health now, and why.
+    Health(Zxid, Health, String),
+    /// It goes, unless it has changed since this transaction.
+    Removal(Zxid),
+}
+
 /// One instance that is looked after.
 struct Watched {
     entry: Arc<Entry>,
     streak: Streak,
     checks: u64,
-    is_probed: bool,
+    /// When its next check is due; what else is planned of it belongs to a registration that is gone.
+    planned: Option<Instant>,
+    /// A verdict waits or is being written.
+    is_judged: bool,
     critical_since: Option<Instant>,
-    draining_since: Option<(Zxid, Instant)>,
+    /// With which window it drains, and since when. Its health and load may change meanwhile.
+    draining_since: Option<(Mode, Instant)>,
 }
 
 /// What the leader looks after.
@@ -98,6 +117,8 @@ struct Watched {
 struct Ward {
     instances: BTreeMap<Name, Watched>,
     due: BTreeSet<(Instant, Name)>,
+    /// Verdicts that wait for their turn.
+    verdicts: VecDeque<(Name, Verdict)>,
     /// The directory as it was last looked through.
     changes_seen: Option<u64>,
 }
@@ -109,15 +130,15 @@ impl Coordinator {
         let mut term_served = None;
         let mut ward = Ward::default();
         let mut probes = FuturesUnordered::new();
+        let mut writes = FuturesUnordered::new();
         let mut look_next = Instant::now();
         loop {
             let wake = ward.due.first().map_or(look_next, |(due, _)| look_next.min(*due));
             tokio::select! {
-                Some((name, finding)) = probes.next(), if !probes.is_empty() => {
-                    if let Some(change) = ward.take_in(&name, &finding) {
-                        self.set_health(&name, change).await;
-                    }
+                Some((probed, finding)) = probes.next(), if !probes.is_empty() => {
+                    ward.take_in(&probed, &finding);
                 }
+                Some(name) = writes.next(), if !writes.is_empty() => ward.written(&name),
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
@@ -128,12 +149,14 @@ impl Coordinator {
                     term_served = None;
                     ward = Ward::default();
                     probes.clear();
+                    writes.clear();
                     continue;
                 }
                 if term_served != Some(current.term) {
                     term_served = Some(current.term);
                     ward = Ward::default();
                     probes.clear();
+                    writes.clear();
                 }
                 if let Some(changes) = self.directory_changes()
                     && ward.changes_seen != Some(changes)
@@ -141,22 +164,39 @@ impl Coordinator {
                     ward.changes_seen = Some(changes);
                     ward.look_through(&self.services(), now);
                 }
-                for (name, version) in ward.overdue(now) {
-                    self.remove_as_judged(&name, version).await;
-                }
+                ward.judge_overdue(now);
+            }
+            while writes.len() < WRITES_MAX
+                && let Some((name, verdict)) = ward.verdicts.pop_front()
+            {
+                writes.push(self.write_verdict(name, verdict));
             }
             while probes.len() < PROBES_MAX
-                && let Some((name, address, check)) = ward.next_due(now)
+                && let Some((probed, address, check)) = ward.next_due(now)
             {
-                probes.push(probe(prober.clone(), name, address, check));
+                probes.push(probe(prober.clone(), probed, address, check));
             }
         }
     }
 
-    async fn set_health(&self, (service, id): &Name, (health, reason): (Health, String)) {
+    async fn write_verdict(&self, name: Name, verdict: Verdict) -> Name {
+        match verdict {
+            Verdict::Health(registered, health, reason) => {
+                self.set_health(&name, registered, health, &reason).await;
+            }
+            Verdict::Removal(judged) => self.remove_as_judged(&name, judged).await,
+        }
+        name
+    }
+
+    async fn set_health(&self, (service, id): &Name, registered: Zxid, health: Health, reason: &str) {
         let change = |entry: &Entry| {
-            let instance = Instance { health, reason: reason.clone(), ..entry.instance.clone() };
-            registration::change(service, entry, &instance)
+            // Another registration, or written already by a result that came just before.
+            if entry.registered != registered || entry.instance.health == health {
+                return Ok(None);
+            }
+            let instance = Instance { health, reason: reason.into(), ..entry.instance.clone() };
+            registration::change(service, entry, &instance).map(Some)
         };
         match self.change_entry(service, id, &[superuser()], change).await {
             Ok(_) => tracing::info!(%service, instance = id, ?health, reason, "an instance's health changed"),
@@ -177,10 +217,10 @@ impl Coordinator {
     }
 }
 
-async fn probe(prober: Arc<dyn Prober>, name: Name, address: String, check: Check) -> (Name, Finding) {
+async fn probe(prober: Arc<dyn Prober>, probed: Probed, address: String, check: Check) -> (Probed, Finding) {
     let limit = Duration::from_millis(check.timeout_ms.into());
     let finding = timeout(limit, prober.probe(&address, &check.kind)).await;
-    (name, finding.unwrap_or_else(|_| Finding::Bad(format!("no answer within {} ms", check.timeout_ms))))
+    (probed, finding.unwrap_or_else(|_| Finding::Bad(format!("no answer within {} ms", check.timeout_ms))))
 }
 
 impl Ward {
@@ -203,23 +243,26 @@ impl Ward {
                         entry: entry.clone(),
                         streak: Streak::default(),
                         checks: 0,
-                        is_probed: false,
+                        planned: None,
+                        is_judged: false,
                         critical_since: None,
                         draining_since: None,
                     },
                 };
                 if let Some(check) = &entry.instance.check
-                    && !watched.is_probed
+                    && watched.planned.is_none()
                 {
                     // The first one soon, but not all at once.
-                    watched.is_probed = true;
                     let first = jitter(&name, 0) * f64::from(check.interval_ms.min(1000));
-                    self.due.insert((now + Duration::from_millis(first as u64), name.clone()));
+                    let first = now + Duration::from_millis(first as u64);
+                    watched.planned = Some(first);
+                    self.due.insert((first, name.clone()));
                 }
                 let is_critical = entry.instance.health == Health::Critical;
                 watched.critical_since = is_critical.then(|| watched.critical_since.unwrap_or(now));
-                let drained = watched.draining_since.filter(|(changed, _)| *changed == entry.changed);
-                watched.draining_since = is_draining.then(|| drained.unwrap_or((entry.changed, now)));
+                let mode = entry.instance.mode;
+                let drained = watched.draining_since.filter(|(known, _)| *known == mode);
+                watched.draining_since = is_draining.then(|| drained.unwrap_or((mode, now)));
                 still.insert(name, watched);
             }
         }
@@ -227,35 +270,41 @@ impl Ward {
     }
 
     /// The next instance to be checked, if one is due; its next check is planned.
-    fn next_due(&mut self, now: Instant) -> Option<(Name, String, Check)> {
+    fn next_due(&mut self, now: Instant) -> Option<(Probed, String, Check)> {
         loop {
             let (due, _) = self.due.first()?;
             if *due > now {
                 return None;
             }
             let (due, name) = self.due.pop_first()?;
-            let Some(watched) = self.instances.get_mut(&name) else { continue };
+            let planned = |watched: &&mut Watched| watched.planned == Some(due);
+            let Some(watched) = self.instances.get_mut(&name).filter(planned) else { continue };
             let Some(check) = watched.entry.instance.check.clone() else {
-                watched.is_probed = false;
+                watched.planned = None;
                 continue;
             };
             watched.checks += 1;
             // A tenth more or less, so that checks do not fall into step.
             let part = 0.9 + 0.2 * jitter(&name, watched.checks);
             let pause = Duration::from_millis(check.interval_ms.into()).mul_f64(part);
-            self.due.insert((now.max(due + pause), name.clone()));
+            let next = now.max(due + pause);
+            watched.planned = Some(next);
+            self.due.insert((next, name.clone()));
             if watched.entry.instance.mode == Mode::Maintenance {
                 continue;
             }
-            return Some((name, watched.entry.instance.endpoint(&check.port), check));
+            let address = watched.entry.instance.endpoint(&check.port);
+            return Some(((name, watched.entry.registered), address, check));
         }
     }
 
-    /// Counts a finding; the health and reason to be written, if it changes anything.
-    fn take_in(&mut self, name: &Name, finding: &Finding) -> Option<(Health, String)> {
-        let watched = self.instances.get_mut(name)?;
+    /// Counts a finding, and judges if it changes anything.
+    fn take_in(&mut self, (name, registered): &Probed, finding: &Finding) {
+        let is_same = |watched: &&mut Watched| watched.entry.registered == *registered;
+        let Some(watched) = self.instances.get_mut(name).filter(is_same) else { return };
         let instance = &watched.entry.instance;
-        let health = watched.streak.count(instance.check.as_ref()?, instance.health, finding)?;
+        let Some(check) = &instance.check else { return };
+        let Some(health) = watched.streak.count(check, instance.health, finding) else { return };
         let mut reason = match finding {
             Finding::Good => String::new(),
             Finding::Doubtful(why) | Finding::Bad(why) => why.replace(char::is_control, " "),
@@ -264,11 +313,29 @@ impl Ward {
         while reason.len() > most {
             reason.pop();
         }
-        Some((health, reason))
+        let verdict = Verdict::Health(watched.entry.registered, health, reason);
+        self.judge(name, verdict);
     }
 
-    /// Those whose drain window, or time of being critical, is over; with the change judged.
-    fn overdue(&self, now: Instant) -> Vec<(Name, Zxid)> {
+    /// Queues a verdict, unless one on this instance is under way: then what comes next says it again.
+    fn judge(&mut self, name: &Name, verdict: Verdict) {
+        if let Some(watched) = self.instances.get_mut(name)
+            && !watched.is_judged
+        {
+            watched.is_judged = true;
+            self.verdicts.push_back((name.clone(), verdict));
+        }
+    }
+
+    /// A verdict has been written, or could not be.
+    fn written(&mut self, name: &Name) {
+        if let Some(watched) = self.instances.get_mut(name) {
+            watched.is_judged = false;
+        }
+    }
+
+    /// Judges those whose drain window, or time of being critical, is over.
+    fn judge_overdue(&mut self, now: Instant) {
         let is_past = |since: Instant, limit_ms: u32| {
             limit_ms > 0 && now.duration_since(since) >= Duration::from_millis(limit_ms.into())
         };
@@ -282,7 +349,10 @@ impl Ward {
             drained || watched.critical_since.is_some_and(|since| is_past(since, limit_ms))
         };
         let over = self.instances.iter().filter(|(_, watched)| is_over(watched));
-        over.map(|(name, watched)| (name.clone(), watched.entry.changed)).collect()
+        let over: Vec<_> = over.map(|(name, watched)| (name.clone(), watched.entry.changed)).collect();
+        for (name, changed) in over {
+            self.judge(&name, Verdict::Removal(changed));
+        }
     }
 }
 
@@ -293,6 +363,9 @@ fn jitter((service, id): &Name, number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::registry::{Catalog, Service};
+    use quorate_core::znode::Stat;
+
     use super::*;
 
     fn bad() -> Finding {
@@ -337,6 +410,75 @@ mod tests {
             assert_eq!(streak.count(&check, Health::Passing, &bad()), None);
             assert_eq!(streak.count(&check, Health::Passing, &Finding::Good), None);
         }
+    }
+
+    /// A service of one instance.
+    fn catalog(instance: &Instance, registered: u64, changed: u64) -> Vec<Arc<Service>> {
+        let name: ServiceName = "orders".parse().expect("valid");
+        let mut catalog = Catalog::new(Zxid(0));
+        let stat = Stat { czxid: Zxid(registered), mzxid: Zxid(changed), ..Stat::default() };
+        catalog.put(&name.instance_path(&instance.id), Some(&instance.encode()), &stat);
+        catalog.settle();
+        catalog.services().cloned().collect()
+    }
+
+    /// A service of one instance that is checked.
+    fn checked(registered: u64) -> Vec<Arc<Service>> {
+        let check = Some(Check { rise: 1, fall: 1, ..Check::new(CheckKind::Tcp) });
+        catalog(&Instance { check, ..Instance::new("a", "10.0.0.1", 80) }, registered, registered)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_registers_again_and_again_is_checked_as_often_as_others() {
+        let (mut ward, start) = (Ward::default(), Instant::now());
+        for registered in 1..=50 {
+            // Each plans its first check, at another time.
+            ward.look_through(&checked(registered), start + Duration::from_millis(registered));
+        }
+        let at = start + Duration::from_secs(60);
+        let mut probed = 0;
+        let mut now = start;
+        while now < at {
+            now += Duration::from_millis(100);
+            while let Some(((_, registered), ..)) = ward.next_due(now) {
+                assert_eq!(registered, Zxid(50));
+                probed += 1;
+            }
+        }
+        assert!((5..=8).contains(&probed), "{probed} checks in a minute, one every ten seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_window_ends_though_load_and_health_are_reported_all_the_time() {
+        let (mut ward, start) = (Ward::default(), Instant::now());
+        let name: Name = ("orders".parse().expect("valid"), "a".into());
+        let mode = Mode::Draining { window_ms: 10_000 };
+        for second in 0..=10 {
+            let load = Some(second);
+            let instance = Instance { mode, load, ..Instance::new("a", "10.0.0.1", 80) };
+            let now = start + Duration::from_secs(second.into());
+            ward.look_through(&catalog(&instance, 1, 1 + u64::from(second)), now);
+            ward.judge_overdue(now);
+            assert_eq!(ward.verdicts.len(), usize::from(second == 10), "after {second} s");
+        }
+        assert_eq!(ward.verdicts, [(name, Verdict::Removal(Zxid(11)))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_result_is_judged_once_at_a_time_and_only_of_the_registration_that_was_asked() {
+        let mut ward = Ward::default();
+        ward.look_through(&checked(7), Instant::now());
+        let name: Name = ("orders".parse().expect("valid"), "a".into());
+        ward.take_in(&(name.clone(), Zxid(6)), &bad());
+        assert!(ward.verdicts.is_empty(), "an earlier registration's address was asked");
+        let probed = (name.clone(), Zxid(7));
+        (0..5).for_each(|_| ward.take_in(&probed, &bad()));
+        let verdict = Verdict::Health(Zxid(7), Health::Critical, "refused".into());
+        assert_eq!(ward.verdicts, [(name.clone(), verdict)]);
+        ward.verdicts.clear();
+        ward.written(&name);
+        ward.take_in(&probed, &bad());
+        assert_eq!(ward.verdicts.len(), 1, "it was not written: the next result says it again");
     }
 
     #[test]

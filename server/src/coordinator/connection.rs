@@ -263,8 +263,9 @@ impl SessionLoop {
             ));
             return Err(Ended);
         }
-        let limits = *self.coordinator.limits();
-        self.wait_in_flight(limits.session_writes - 1, limits.session_write_bytes).await?;
+        let limits = self.coordinator.limits();
+        let (writes, bytes) = (limits.session_writes - 1, limits.session_write_bytes);
+        self.wait_in_flight(writes, bytes).await?;
         self.submitted = number;
         let accepted = self
             .coordinator

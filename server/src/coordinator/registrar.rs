@@ -14,7 +14,7 @@ use quorate_core::acl::{AclEntry, Identity};
 use quorate_core::command::{Create, Operation, RequestId};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{SessionId, WriteNumber, Zxid};
-use quorate_core::registry::{Entry, Health, Instance, Mode, Policy, ServiceName, registration};
+use quorate_core::registry::{Entry, Instance, Mode, Policy, ServiceName, registration};
 use quorate_core::reply::WriteReply;
 use quorate_core::request::Consistency;
 use quorate_core::znode::CreateMode;
@@ -128,6 +128,7 @@ impl Coordinator {
         identities: Vec<Identity>,
     ) -> Result<Registered, Error> {
         instance.validate()?;
+        self.shared.limits.check_targets.check(&instance)?;
         self.shared.damper.admit(service, &instance.id)?;
         self.wait_directory(Consistency::Linearizable).await?;
         // Refused before a session is opened for it.
@@ -135,11 +136,7 @@ impl Coordinator {
         if let (Some(standing), Lifetime::Leased { .. }, None) = (&standing, lifetime, &request) {
             registration::register(service, &instance, Some(SessionId(0)), Some(standing))?;
         }
-        if instance.check.is_some() {
-            // What the cluster checks is not used before it has passed, unless it has already.
-            let known = standing.filter(|standing| standing.instance.check.is_some());
-            instance.health = known.map_or(Health::Critical, |standing| standing.instance.health);
-        }
+        instance.begin(standing.as_ref().map(|standing| &standing.instance));
         let mut abandon = Abandon { coordinator: self, session: None };
         let mut lease = match lifetime {
             Lifetime::Lasting => None,
@@ -275,7 +272,7 @@ impl Coordinator {
         identities: &[Identity],
     ) -> Result<Zxid, Error> {
         match self
-            .change_entry(service, id, identities, |entry| Ok(registration::deregister(service, entry)))
+            .change_entry(service, id, identities, |entry| Ok(Some(registration::deregister(service, entry))))
             .await
         {
             Err(error) if error.kind == ErrorKind::NoNode => Ok(Zxid(0)),
@@ -296,18 +293,19 @@ impl Coordinator {
     ) -> Result<Zxid, Error> {
         let change = |entry: &Entry| {
             let instance = Instance { mode, ..entry.instance.clone() };
-            registration::change(service, entry, &instance)
+            registration::change(service, entry, &instance).map(Some)
         };
         self.change_entry(service, id, identities, change).await
     }
 
-    /// Writes what `change` makes of an instance as it stands, until nobody else comes between.
+    /// Writes what `change` makes of an instance as it stands, until nobody else comes between; the
+    /// transaction, or 0 if there is nothing to change.
     pub(super) async fn change_entry(
         &self,
         service: &ServiceName,
         id: &str,
         identities: &[Identity],
-        change: impl Fn(&Entry) -> Result<Operation, Error>,
+        change: impl Fn(&Entry) -> Result<Option<Operation>, Error>,
     ) -> Result<Zxid, Error> {
         self.wait_directory(Consistency::Linearizable).await?;
         let mut last = Error::from(ErrorKind::Overloaded);
@@ -315,7 +313,8 @@ impl Coordinator {
             let Some(entry) = self.service(service).entry(id).cloned() else {
                 return Err(Error::new(ErrorKind::NoNode, format!("{service} has no instance {id:?}")));
             };
-            let reply = self.write(identities.to_vec(), change(&entry)?, None).await?;
+            let Some(operation) = change(&entry)? else { return Ok(Zxid(0)) };
+            let reply = self.write(identities.to_vec(), operation, None).await?;
             match reply.result {
                 Ok(_) => return Ok(reply.zxid),
                 Err(error) if matches!(error.kind, ErrorKind::BadVersion | ErrorKind::NoNode) => last = error,

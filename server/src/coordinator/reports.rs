@@ -174,7 +174,7 @@ impl Coordinator {
         }
         let change = |entry: &Entry| {
             let instance = changed(&entry.instance, &due.health, due.load);
-            registration::change(&due.service, entry, &instance.unwrap_or_else(|| entry.instance.clone()))
+            instance.map(|instance| registration::change(&due.service, entry, &instance)).transpose()
         };
         let written = self.change_entry(&due.service, &due.id, &due.identities, change).await;
         if let Err(error) = written {

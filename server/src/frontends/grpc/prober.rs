@@ -1,26 +1,52 @@
-//! The network for health checks: TCP, HTTP/1.1 and gRPC, each on a connection of its own.
+//! The network for health checks: TCP, HTTP/1.1 and gRPC, each on a connection of its own, to where
+//! the operator allows it only. Names are looked up once, and what was judged is connected to.
 //!
 //! Next room: coordinator/checks, which says whom to ask and when.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use quorate_core::registry::CheckKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tonic::transport::Endpoint;
+use tokio::net::{TcpStream, lookup_host};
+use tonic::codegen::http::Uri;
+use tonic::codegen::http::uri::InvalidUri;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::check_targets::CheckTargets;
 use crate::coordinator::checks::{Finding, Prober};
 
 /// So much of an HTTP answer is read: its status line is in it.
 const HEAD_BYTES: usize = 1024;
 
-/// The machine's network.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NetworkProber;
+/// The machine's network, as far as checks may use it.
+#[derive(Clone, Debug)]
+pub struct NetworkProber {
+    targets: CheckTargets,
+}
+
+impl NetworkProber {
+    /// Connects to these only.
+    pub fn new(targets: CheckTargets) -> NetworkProber {
+        NetworkProber { targets }
+    }
+
+    /// Where `address` (host:port) is, as far as checks may go there.
+    async fn find(&self, address: &str) -> Result<Vec<SocketAddr>, String> {
+        let found: Vec<SocketAddr> = lookup_host(address).await.map_err(|error| error.to_string())?.collect();
+        let allowed: Vec<SocketAddr> =
+            found.iter().copied().filter(|found| self.targets.allow(found.ip())).collect();
+        match (found.first(), allowed.is_empty()) {
+            (None, _) => Err("the name has no address".into()),
+            (Some(first), true) => Err(format!("{} is not among this cluster's check_targets", first.ip())),
+            _ => Ok(allowed),
+        }
+    }
+}
 
 impl Prober for NetworkProber {
     fn probe<'a>(
@@ -29,18 +55,22 @@ impl Prober for NetworkProber {
         kind: &'a CheckKind,
     ) -> Pin<Box<dyn Future<Output = Finding> + Send + 'a>> {
         Box::pin(async move {
+            let places = match self.find(address).await {
+                Ok(places) => places,
+                Err(why) => return Finding::Bad(why),
+            };
             let finding = match kind {
-                CheckKind::Tcp => TcpStream::connect(address).await.map(|_| Finding::Good),
-                CheckKind::Http { path } => http(address, path).await,
-                CheckKind::Grpc { service } => return grpc(address, service).await,
+                CheckKind::Tcp => TcpStream::connect(&places[..]).await.map(|_| Finding::Good),
+                CheckKind::Http { path } => http(&places, address, path).await,
+                CheckKind::Grpc { service } => return grpc(&places, address, service).await,
             };
             finding.unwrap_or_else(|error| Finding::Bad(error.to_string()))
         })
     }
 }
 
-async fn http(address: &str, path: &str) -> std::io::Result<Finding> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn http(places: &[SocketAddr], address: &str, path: &str) -> std::io::Result<Finding> {
+    let mut stream = TcpStream::connect(places).await?;
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: quorate\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -67,14 +97,10 @@ fn judge(head: &str) -> Finding {
     }
 }
 
-async fn grpc(address: &str, service: &str) -> Finding {
-    let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
-        Ok(endpoint) => endpoint,
-        Err(error) => return Finding::Bad(error.to_string()),
-    };
-    let channel = match endpoint.connect().await {
+async fn grpc(places: &[SocketAddr], address: &str, service: &str) -> Finding {
+    let channel = match connect(places, address).await {
         Ok(channel) => channel,
-        Err(error) => return Finding::Bad(error.to_string()),
+        Err(why) => return Finding::Bad(why),
     };
     match HealthClient::new(channel).check(HealthCheckRequest { service: service.into() }).await {
         Ok(answer) => match answer.into_inner().status() {
@@ -85,9 +111,48 @@ async fn grpc(address: &str, service: &str) -> Finding {
     }
 }
 
+/// A channel to the first place that answers, under the name that it was registered with.
+async fn connect(places: &[SocketAddr], address: &str) -> Result<Channel, String> {
+    let origin: Uri = format!("http://{address}").parse().map_err(|error: InvalidUri| error.to_string())?;
+    let mut last = String::new();
+    for place in places {
+        let endpoint = Endpoint::from_shared(format!("http://{place}")).map_err(|error| error.to_string())?;
+        match endpoint.origin(origin.clone()).connect().await {
+            Ok(channel) => return Ok(channel),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_asked_where_checks_may_not_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let kinds = [
+            CheckKind::Tcp,
+            CheckKind::Http { path: "/".into() },
+            CheckKind::Grpc { service: String::new() },
+        ];
+        let usual = NetworkProber::new(CheckTargets::Usual { with_loopback: false });
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+            for kind in &kinds {
+                let finding = usual.probe(&format!("{host}:{port}"), kind).await;
+                let Finding::Bad(why) = finding else { panic!("{host} was asked") };
+                assert!(why.ends_with("is not among this cluster's check_targets"), "{why}");
+            }
+        }
+        let accepted = futures_util::FutureExt::now_or_never(listener.accept());
+        assert!(accepted.is_none(), "somebody connected");
+        let allowed = NetworkProber::new(CheckTargets::parse("127.0.0.0/8").expect("valid"));
+        assert_eq!(allowed.probe(&format!("127.0.0.1:{port}"), &CheckKind::Tcp).await, Finding::Good);
+    }
 
     #[test]
     fn status_lines_are_judged() {
