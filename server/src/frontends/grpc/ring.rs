@@ -7,7 +7,7 @@ use futures_util::Stream;
 use quorate_core::acl::Identity;
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::Zxid;
-use quorate_core::registry::{Service, ServiceName};
+use quorate_core::registry::{Entry, Service, ServiceName};
 use quorate_core::request::Consistency;
 use quorate_core::ring::hash_key;
 use quorate_proto::convert::consistency_or_default;
@@ -40,21 +40,49 @@ impl RingDoor {
         name: &ServiceName,
         version: u64,
         consistency: Consistency,
-        identities: &[Identity],
     ) -> Result<Arc<Service>, Error> {
         let coordinator = &self.callers.coordinator;
         let fresh = if version == 0 { consistency } else { Consistency::AtLeast(Zxid(version)) };
         coordinator.wait_directory(fresh).await?;
-        let service = match version {
-            0 => coordinator.service(name),
-            version => coordinator.service_at(name, Zxid(version))?,
-        };
-        // A ring shows its members: who may not see them all may not see it.
-        let now = coordinator.service(name);
-        if coordinator.visible(name, now.entries(), identities).len() < now.entries().len() {
-            return Err(Error::new(ErrorKind::NoAuth, name.path()));
+        match version {
+            0 => Ok(coordinator.service(name)),
+            version => coordinator.service_at(name, Zxid(version)),
         }
+    }
+
+    /// The same for a caller who may see all of its instances: a ring shows them.
+    async fn service_in_full(
+        &self,
+        name: &ServiceName,
+        version: u64,
+        identities: &[Identity],
+    ) -> Result<Arc<Service>, Error> {
+        let service = self.service(name, version, Consistency::Linearizable).await?;
+        let now = self.callers.coordinator.service(name);
+        self.judge(name, now.entries(), identities)?;
         Ok(service)
+    }
+
+    /// Refuses a caller who may not see all of these. Those that are gone meanwhile have no ACL any more.
+    fn judge<'a>(
+        &self,
+        name: &ServiceName,
+        shown: impl IntoIterator<Item = &'a Arc<Entry>>,
+        identities: &[Identity],
+    ) -> Result<(), Error> {
+        let coordinator = &self.callers.coordinator;
+        let mut shown: Vec<&Arc<Entry>> = shown.into_iter().collect();
+        loop {
+            let now = coordinator.service(name);
+            shown.retain(|entry| now.entry(&entry.instance.id).is_some());
+            if coordinator.visible(name, shown.iter().copied(), identities).len() == shown.len() {
+                return Ok(());
+            }
+            // One that went between the two looks is not hidden.
+            if coordinator.service(name).version() == now.version() {
+                return Err(Error::new(ErrorKind::NoAuth, name.path()));
+            }
+        }
     }
 }
 
@@ -69,7 +97,7 @@ impl v1::ring_server::Ring for RingDoor {
     ) -> Result<Response<v1::GetRingResponse>, Status> {
         let (message, identities) = self.callers.open(request, |message| &message.credentials)?;
         let name = ServiceName::new(&message.namespace, &message.service).map_err(refused)?;
-        let service = self.service(&name, message.version, Consistency::Linearizable, &identities).await;
+        let service = self.service_in_full(&name, message.version, &identities).await;
         Ok(Response::new(ring(service.map_err(refused)?.as_ref())))
     }
 
@@ -82,7 +110,7 @@ impl v1::ring_server::Ring for RingDoor {
         let (message, identities) = self.callers.open(request, |message| &message.credentials)?;
         let name = ServiceName::new(&message.namespace, &message.service).map_err(refused)?;
         let following = self.callers.coordinator.follow_service(&name);
-        self.service(&name, 0, Consistency::Linearizable, &identities).await.map_err(refused)?;
+        self.service_in_full(&name, 0, &identities).await.map_err(refused)?;
         let coordinator = self.callers.coordinator.clone();
         let state = (following, None::<v1::GetRingResponse>);
         let rings = futures_util::stream::unfold(Some(state), move |state| {
@@ -133,16 +161,18 @@ impl v1::ring_server::Ring for RingDoor {
             return Err(refused(Error::new(ErrorKind::TooLarge, detail)));
         }
         let consistency = consistency_or_default(message.consistency).map_err(refused)?;
-        let service =
-            self.service(&name, message.version, consistency, &identities).await.map_err(refused)?;
+        let service = self.service(&name, message.version, consistency).await.map_err(refused)?;
         let hash = hash_key(&message.key);
-        let owners = service.ring();
-        let owners = owners.locate(&message.key, message.replicas.max(1) as usize);
+        let ring = service.ring();
+        let owners = ring.locate(&message.key, message.replicas.max(1) as usize);
+        let handing_over = service.handing_over(hash);
+        // Only those whom the answer names are judged: a look-up costs the same in a large service.
+        self.judge(&name, owners.iter().copied().chain(handing_over), &identities).map_err(refused)?;
         Ok(Response::new(v1::LocateResponse {
             version: service.version().0,
             owners: owners.into_iter().map(|entry| entry.as_ref().into()).collect(),
             hash,
-            handing_over: service.handing_over(hash).map(|entry| entry.as_ref().into()),
+            handing_over: handing_over.map(|entry| entry.as_ref().into()),
         }))
     }
 }
