@@ -250,6 +250,21 @@ impl Client {
         self.handle.ended()
     }
 
+    /// The client to go on with: this one as long as its session is not over, else one with another
+    /// session, opened as this one's was and with all credentials that it has proved. Whoever asks
+    /// clones of one client shares that session. Ephemeral nodes, locks, registrations and watches
+    /// ended with the old one: they are to be made again.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if this client was closed rather than lost; those of
+    /// [`ClientBuilder::connect`](crate::ClientBuilder::connect).
+    ///
+    /// # Cancel safety
+    /// A session that was opened already ends by its timeout.
+    pub async fn successor(&self) -> Result<Client> {
+        Ok(Client { handle: self.handle.successor().await?, ..self.clone() })
+    }
+
     /// The session's identifier.
     pub fn session_id(&self) -> SessionId {
         self.handle.session_id()

@@ -27,7 +27,7 @@ const FRAMES_WAITING: usize = 2;
 const FRAME_BYTES_MAX: usize = 256 << 20;
 
 /// Goes around the endpoints in random order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connector {
     endpoints: Vec<Endpoint>,
     next: usize,

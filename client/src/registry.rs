@@ -41,6 +41,7 @@ use crate::calls::answer_of_write;
 use crate::chroot::Chroot;
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::session::SessionState;
 use crate::watch::{NodeEvent, Watch, WatchEvent};
 
 /// Looks at what stands, and tries, so often before a race is told to the caller.
@@ -208,10 +209,7 @@ impl Registry {
         session: Option<SessionId>,
     ) -> Result<()> {
         let mut instance = instance.clone();
-        if instance.check.is_some() {
-            // What the cluster checks is not used before it has passed.
-            instance.health = Health::Critical;
-        }
+        instance.begin(None);
         let instance = &instance;
         // The common case: nobody stands there, and the service is known.
         let create = registration::register(service, instance, session, None);
@@ -289,7 +287,8 @@ impl Registry {
 }
 
 /// An instance that is registered for as long as this lives and the session does. Dropping it
-/// removes the instance without waiting.
+/// removes the instance without waiting. Whoever wants to be registered again when the session is
+/// lost awaits [`Client::ended`] and registers with [`Client::successor`].
 #[derive(Debug)]
 #[must_use = "dropping it removes the instance"]
 pub struct Registration {
@@ -370,6 +369,7 @@ impl Drop for Registration {
 #[derive(Debug)]
 pub struct ServiceFollower {
     pub(crate) current: Current,
+    pub(crate) session: watch::Receiver<SessionState>,
     changes: watch::Receiver<(Zxid, Option<Error>)>,
     task: JoinHandle<()>,
 }
@@ -379,6 +379,7 @@ pub(crate) type Current = Arc<arc_swap::ArcSwap<Service>>;
 
 impl ServiceFollower {
     async fn start(client: Client, name: ServiceName) -> Result<ServiceFollower> {
+        let session = client.state();
         let watch = client.watch(&name.path()).recursive().with_value().capacity(EVENTS_WAITING).await?;
         let mut source = Source { client, name, watch, catalog: Catalog::default() };
         source.read_all().await?;
@@ -399,7 +400,7 @@ impl ServiceFollower {
             };
             sender.send_modify(|(_, end)| *end = Some(error));
         });
-        Ok(ServiceFollower { current, changes, task })
+        Ok(ServiceFollower { current, session, changes, task })
     }
 
     /// The service as it is known now.
@@ -410,7 +411,8 @@ impl ServiceFollower {
     /// Waits until the service has changed since the last call (or since the start).
     ///
     /// # Errors
-    /// The session is over: what is known stays as it is.
+    /// The session is over: what is known stays as it is. Follow again with
+    /// [`Client::successor`]; a balanced channel does that by itself.
     ///
     /// # Cancel safety
     /// Nothing is lost.

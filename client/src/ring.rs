@@ -29,9 +29,16 @@ impl ServiceFollower {
     /// Whether the instance `id` owns a key and may start to act on it: nobody who drains has to let
     /// go of it first.
     ///
+    /// Nor may anybody whose follower's session is over: the cluster then counts it as gone, and others
+    /// start. (A process that stood still meanwhile may be told so late; what must not be done twice
+    /// is guarded by a lock's fencing token.)
+    ///
     /// An owner whose share moves sees [`ServiceFollower::changed`] while it drains, before the
     /// instance that takes over gets `true` here: that happens when the drained one is gone.
     pub fn may_own(&self, id: &str, key: impl AsRef<[u8]>) -> bool {
+        if self.session.borrow().is_over() {
+            return false;
+        }
         let service = self.current.load();
         let hash = hash_key(key);
         let ring = service.ring();

@@ -216,6 +216,30 @@ async fn a_session_that_the_cluster_ended_is_expired() {
 }
 
 #[tokio::test]
+async fn clones_of_a_lost_client_have_one_successor_with_all_its_credentials() {
+    let fake = Fake::start().await;
+    let client = fake.client().await;
+    assert_eq!(client.successor().await.expect("alive").session_id(), client.session_id());
+    client.auth("digest", "alice:secret").await.expect("proved");
+    let known = client.identities().await.expect("told");
+    client.create("/mine", "").mode(CreateMode::Ephemeral).await.expect("created");
+    fake.member.expire(client.session_id());
+    client.ended().await;
+    let clone = client.clone();
+    let (one, two) = tokio::join!(client.successor(), clone.successor());
+    let (one, two) = (one.expect("opened"), two.expect("opened"));
+    assert_eq!(one.session_id(), two.session_id());
+    assert_ne!(one.session_id(), client.session_id());
+    assert_eq!(one.identities().await.expect("told"), known);
+    assert!(one.exists("/mine").await.expect("asked").is_none(), "it was the lost session's");
+    assert!(!format!("{one:?}").contains("secret"));
+    // Nobody has it any more: the next one to ask gets a new one.
+    let second = one.session_id();
+    drop((one, two));
+    assert_ne!(client.successor().await.expect("opened").session_id(), second);
+}
+
+#[tokio::test]
 async fn closing_ends_the_session_behind_all_that_was_asked() {
     let fake = Fake::start().await;
     let client = fake.client().await;

@@ -18,6 +18,8 @@
 //!   a row is put aside, for longer each time, and comes back slowly;
 //! - [`selection`]: who may be picked now: zones, clusters, priorities, releases;
 //! - [`picker`]: who is picked, and [`Picker`] for pickers of one's own;
+//! - the registry: when the client's session is lost the channel goes on with the instances that it
+//!   knows, opens another ([`Client::successor`]) and follows the service in that;
 //! - retries: a request that certainly never left is sent elsewhere, within the policy's budget;
 //!   with [`Builder::retry_unanswered`], also one whose answer did not come.
 
@@ -29,6 +31,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +40,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::registry::ServiceFollower;
 pub use picker::{Choice, Picker};
 pub use selection::{Candidate, Selection};
@@ -45,6 +48,10 @@ use target::Targets;
 
 /// How long a request waits for somebody to send it to.
 const WAIT: Duration = Duration::from_secs(5);
+/// The pause before a service is followed again after the first attempt that failed; doubled up to
+/// [`AGAIN_MAX`].
+const AGAIN_FIRST: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// A request's key for ring hash and Maglev: put it into the request's extensions.
 ///
@@ -137,13 +144,15 @@ impl Builder {
     /// # Cancel safety
     /// Nothing is left behind.
     pub async fn connect(self) -> Result<Balanced> {
-        let follower = self.client.registry().follow(&self.service).await?;
+        let following = Following { client: self.client, service: self.service };
+        let follower = following.follow().await?;
         let changed = Arc::new(Notify::new());
         let mut targets = Targets::new(changed.clone());
         let first = Arc::new(targets.select(follower.current(), &self.locale, self.picker.as_ref()));
         let current = Arc::new(ArcSwap::new(first));
         let (sender, ready) = watch::channel(());
         let keeper = Keeper {
+            following,
             follower,
             targets,
             locale: self.locale,
@@ -205,8 +214,46 @@ impl Drop for OwnedTask {
     }
 }
 
+/// What is followed, and in whose sessions.
+#[derive(Clone)]
+struct Following {
+    client: Client,
+    service: String,
+}
+
+impl Following {
+    async fn follow(&self) -> Result<ServiceFollower> {
+        self.client.registry().follow(&self.service).await
+    }
+
+    /// Follows again when following has ended, however long that takes. `None`: the client was closed.
+    async fn again(mut self) -> Option<(Following, ServiceFollower)> {
+        let mut pause = AGAIN_FIRST;
+        loop {
+            let error = match self.client.successor().await {
+                Ok(client) => {
+                    self.client = client;
+                    match self.follow().await {
+                        Ok(follower) => return Some((self, follower)),
+                        Err(error) => error,
+                    }
+                }
+                Err(Error::Closed) => return None,
+                Err(error) => error,
+            };
+            tracing::debug!(service = self.service, %error, "the service cannot be followed for now");
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(AGAIN_MAX);
+        }
+    }
+}
+
+/// Following again, under way.
+type Again = Pin<Box<dyn Future<Output = Option<(Following, ServiceFollower)>> + Send>>;
+
 /// Keeps the selection up to date.
 struct Keeper {
+    following: Following,
     follower: ServiceFollower,
     targets: Targets,
     locale: selection::Locale,
@@ -219,11 +266,22 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self) {
         let mut is_followed = true;
+        let mut again: Option<Again> = None;
         loop {
             let wake = self.targets.next_change();
             tokio::select! {
-                // When the session is over the last known instances go on being used.
-                changed = self.follower.changed(), if is_followed => is_followed = changed.is_ok(),
+                // When the session is over the last known instances go on being used meanwhile.
+                changed = self.follower.changed(), if is_followed => if let Err(error) = changed {
+                    tracing::info!(service = self.following.service, %error, "following a service anew");
+                    is_followed = false;
+                    again = Some(Box::pin(self.following.clone().again()));
+                },
+                renewed = wait_for(&mut again) => {
+                    again = None;
+                    if let Some((following, follower)) = renewed {
+                        (self.following, self.follower, is_followed) = (following, follower, true);
+                    }
+                }
                 () = self.changed.notified() => {}
                 () = wait_until(wake) => {}
             }
@@ -232,6 +290,13 @@ impl Keeper {
             self.current.store(Arc::new(selection));
             self.told.send_replace(());
         }
+    }
+}
+
+async fn wait_for(again: &mut Option<Again>) -> Option<(Following, ServiceFollower)> {
+    match again {
+        Some(again) => again.await,
+        None => std::future::pending().await,
     }
 }
 

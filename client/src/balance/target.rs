@@ -198,9 +198,10 @@ impl Targets {
         let policy = service.policy();
         self.slow_start = Duration::from_millis(policy.outlier.slow_start_ms.into());
         let (serving, _) = service.serving();
+        // In the order of their ids, as they stand in the service.
+        let find = |id: &String| serving.binary_search_by(|entry| entry.instance.id.cmp(id)).ok();
         self.by_id.retain(|id, held| {
-            let entry = serving.iter().find(|entry| entry.instance.id == *id);
-            entry.is_some_and(|entry| entry.instance.endpoint(&policy.port) == held.endpoint)
+            find(id).is_some_and(|found| serving[found].instance.endpoint(&policy.port) == held.endpoint)
         });
         let now = Instant::now();
         let mut known = Vec::with_capacity(serving.len());

@@ -2,17 +2,20 @@
 //!
 //! - [`requests`]: what was asked and not answered, in call order, for sending again;
 //! - [`watches`]: what is watched, with the position that each watch has reached;
-//! - [`task`]: connects, sends, receives, keeps the session alive, resumes it elsewhere.
+//! - [`task`]: connects, sends, receives, keeps the session alive, resumes it elsewhere;
+//! - [`opening`]: another session, when this one is over.
 //!
 //! A call queues its request before it returns its future, so requests take effect in call order.
 //! The task ends with the last [`Handle`].
 
+mod opening;
 pub(crate) mod requests;
 pub(crate) mod task;
 pub(crate) mod watches;
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::Options;
+use opening::Opening;
 use watches::WatchSender;
 
 /// Where a session stands, as this client knows it.
@@ -99,6 +103,28 @@ pub(crate) struct Facts {
     pub(crate) last_zxid: AtomicU64,
     watch_keys: AtomicU64,
     pub(crate) ended: OnceLock<Error>,
+    proved: Proved,
+}
+
+/// Credentials that were proved after the session was opened. Shows nothing when printed.
+#[derive(Default)]
+struct Proved(Mutex<Vec<(String, Bytes)>>);
+
+impl fmt::Debug for Proved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proved").finish_non_exhaustive()
+    }
+}
+
+impl Facts {
+    /// Keeps a credential for the session after this one.
+    pub(crate) fn prove(&self, scheme: String, credential: Bytes) {
+        self.proved.0.lock().unwrap_or_else(PoisonError::into_inner).push((scheme, credential));
+    }
+
+    pub(crate) fn proved(&self) -> Vec<(String, Bytes)> {
+        self.proved.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Access to a session. The task ends when the last one is dropped.
@@ -108,6 +134,7 @@ pub(crate) struct Handle {
     control: mpsc::UnboundedSender<Control>,
     state: watch::Receiver<SessionState>,
     facts: Arc<Facts>,
+    opening: Opening,
 }
 
 /// Opens a session and starts its task.
@@ -117,10 +144,11 @@ pub(crate) async fn open(options: Options, connector: Connector) -> Result<Handl
     let (control, control_receiver) = mpsc::unbounded_channel();
     let facts = Arc::new(Facts::default());
     let (state_sender, state) = watch::channel(SessionState::Connected);
+    let opening = Opening::new(options.clone(), connector.clone());
     let task =
         task::Task::new(options, connector, jobs_receiver, control_receiver, state_sender, facts.clone());
     task.start().await?;
-    Ok(Handle { jobs, control, state, facts })
+    Ok(Handle { jobs, control, state, facts, opening })
 }
 
 impl Handle {

@@ -444,6 +444,7 @@ impl Task {
             Purpose::Call | Purpose::Close => {}
             Purpose::Auth(credential) => {
                 if outcome.is_ok() && !self.credentials.contains(&credential) {
+                    self.facts.prove(credential.scheme.clone(), credential.credential.clone());
                     self.credentials.push(credential);
                 }
             }
