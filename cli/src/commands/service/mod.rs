@@ -81,7 +81,7 @@ enum ServiceCommand {
         service: ServiceName,
         id: String,
     },
-    Policy(policy::PolicyArguments),
+    Policy(Box<policy::PolicyArguments>),
 }
 
 /// A service's name on the command line.
@@ -133,6 +133,10 @@ pub struct InstanceJson {
     zone: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     version: String,
+    /// Empty: the one that is asked.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cluster: String,
+    priority: u32,
     generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     load: Option<u32>,
@@ -166,6 +170,8 @@ pub fn instance(wire: v1::Instance) -> Outcome<InstanceJson> {
         weight: instance.weight,
         zone: instance.locality.zone,
         version: instance.version,
+        cluster: instance.cluster,
+        priority: instance.priority,
         generation: instance.generation,
         load: instance.load,
         metadata: instance.metadata,
@@ -212,7 +218,7 @@ pub async fn run(arguments: ServiceArguments, context: &mut Context) -> Outcome 
         }
         ServiceCommand::Resume { service, id } => set_mode(context, service, id, v1::Mode::Serving, 0).await,
         ServiceCommand::Deregister { service, id } => deregister(context, service, id).await,
-        ServiceCommand::Policy(arguments) => policy::run(arguments, context).await,
+        ServiceCommand::Policy(arguments) => policy::run(*arguments, context).await,
     }
 }
 

@@ -44,6 +44,15 @@ pub struct RegisterArguments {
     /// The zone within it.
     #[arg(long, default_value = "")]
     zone: String,
+    /// Within the zone.
+    #[arg(long, default_value = "")]
+    sub_zone: String,
+    /// The cluster that it belongs to; empty is this one.
+    #[arg(long, default_value = "")]
+    cluster: String,
+    /// Lower is used first; higher ones when lower ones are not enough.
+    #[arg(long, default_value = "0")]
+    priority: u32,
     /// Which release it runs.
     #[arg(long, default_value = "")]
     release: String,
@@ -65,6 +74,18 @@ pub struct RegisterArguments {
     /// From one check to the next.
     #[arg(long, default_value = "10s", value_parser = parse_duration, requires = "check")]
     check_interval: Duration,
+    /// An answer later than this is none.
+    #[arg(long, value_parser = parse_duration, requires = "check")]
+    check_timeout: Option<Duration>,
+    /// So many good ones in a row make it passing.
+    #[arg(long, requires = "check")]
+    check_rise: Option<u32>,
+    /// So many bad ones in a row make it critical.
+    #[arg(long, requires = "check")]
+    check_fall: Option<u32>,
+    /// Critical for so long, it is removed.
+    #[arg(long, value_parser = parse_duration, requires = "check")]
+    remove_after: Option<Duration>,
 }
 
 fn parse_port(text: &str) -> Result<(String, u16), String> {
@@ -90,11 +111,21 @@ fn parse_check(text: &str) -> Result<CheckKind, String> {
 
 impl RegisterArguments {
     fn instance(&self) -> Outcome<Instance> {
-        let interval_ms = u32::try_from(self.check_interval.as_millis()).unwrap_or(u32::MAX);
+        let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let interval_ms = milliseconds(self.check_interval);
         let check = self.check.clone().map(|kind| {
             let check = Check::new(kind);
-            let timeout_ms = check.timeout_ms.min(interval_ms.max(1000));
-            Check { interval_ms, timeout_ms, ..check }
+            Check {
+                interval_ms,
+                timeout_ms: match self.check_timeout {
+                    Some(timeout) => milliseconds(timeout),
+                    None => check.timeout_ms.min(interval_ms.max(1000)),
+                },
+                rise: self.check_rise.unwrap_or(check.rise),
+                fall: self.check_fall.unwrap_or(check.fall),
+                remove_after_ms: self.remove_after.map_or(check.remove_after_ms, milliseconds),
+                ..check
+            }
         });
         let instance = Instance {
             ports: self.port.iter().cloned().collect::<BTreeMap<String, u16>>(),
@@ -103,10 +134,12 @@ impl RegisterArguments {
             locality: Locality {
                 region: self.region.clone(),
                 zone: self.zone.clone(),
-                sub_zone: String::new(),
+                sub_zone: self.sub_zone.clone(),
             },
             metadata: self.meta.iter().cloned().collect(),
             version: self.release.clone(),
+            cluster: self.cluster.clone(),
+            priority: self.priority,
             generation: self.generation,
             check,
             ..Instance::new(&self.id, &self.address, 1)
