@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use jepsen_tests::checkers::{Finding, Verdict, judge};
 use jepsen_tests::history::History;
 use jepsen_tests::run::{self, Outcome, Plan, RunError};
-use jepsen_tests::scenarios::{self, Failure, Measured};
+use jepsen_tests::scenarios::{self, Failure, Measured, many_services};
 use jepsen_tests::workloads::Door;
 use jepsen_tests::zookeeper::calibrate;
 use jepsen_tests::{differential, nemesis, parse_duration, run_local, series, simulation, workloads};
@@ -130,7 +130,8 @@ enum Command {
     Scenario {
         /// Which.
         name: Scenario,
-        /// How often (failover: kills; crash-recovery: kills; bad-input: idle connections; overload: seconds).
+        /// How often (failover: kills; crash-recovery: kills; bad-input: idle connections; overload: seconds;
+        /// many-services: instances).
         #[arg(long)]
         times: Option<u32>,
         /// For crash-recovery.
@@ -155,6 +156,8 @@ enum Scenario {
     Overload,
     /// Malformed, oversized, too many, too deep.
     BadInput,
+    /// Thousands of instances and followers, through a rolling restart.
+    ManyServices,
 }
 
 fn main() -> ExitCode {
@@ -292,6 +295,18 @@ fn scenario(name: Scenario, times: Option<u32>, seed: u64) -> ExitCode {
         Scenario::LaggingMember => run_local(scenarios::lagging_member::run()),
         Scenario::Overload => {
             run_local(scenarios::overload::run(Duration::from_secs(times.unwrap_or(1_200).into())))
+        }
+        Scenario::ManyServices => {
+            let instances = times.unwrap_or(10_000) as usize;
+            let (services, followers) = ((instances / 20).max(1), instances / 5);
+            let size = many_services::Size {
+                instances,
+                services,
+                followers,
+                audience: instances / 10,
+                changes: 200,
+            };
+            run_local(many_services::run(size))
         }
         Scenario::BadInput => run_local(scenarios::bad_input::run(times.unwrap_or(10_000) as usize)),
     };

@@ -6,7 +6,8 @@
 //! - [`crash_recovery`]: a member is killed at random instants while it writes;
 //! - [`lagging_member`]: a member that lags installs a snapshot while clients hang on it;
 //! - [`overload`]: far more writes than the members can do, and no election;
-//! - [`bad_input`]: whatever a client sends, the member lives.
+//! - [`bad_input`]: whatever a client sends, the member lives;
+//! - [`many_services`]: thousands of instances and followers, through a rolling restart.
 //!
 //! The tests run short forms; `jepsen-tests scenario NAME --times N` the long ones. Each returns what
 //! it measured or says what broke.
@@ -17,6 +18,7 @@ pub mod failover;
 pub mod lagging_member;
 pub mod load;
 pub mod lost_disk;
+pub mod many_services;
 pub mod overload;
 pub mod session_move;
 
