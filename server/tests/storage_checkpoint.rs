@@ -103,12 +103,13 @@ fn a_failed_checkpoint_leaves_the_old_one() {
 fn a_crash_voids_what_was_being_written() {
     let store = MemoryCheckpoints::new();
     let ticket = store.begin().expect("begun");
-    let replacement = store.begin_replacement().expect("begun");
-    store.crash();
     let meta = World::new().meta();
+    let mut replacement = store.begin_replacement().expect("begun");
+    replacement.seal(&meta).expect("whole");
+    store.crash();
     assert!(matches!(store.stage(ticket, Vec::new()), Err(CheckpointError::Superseded)));
     assert!(matches!(store.commit(ticket, &meta), Err(CheckpointError::Superseded)));
-    assert!(matches!(replacement.finish(&meta), Err(CheckpointError::Superseded)));
+    assert!(matches!(replacement.finish(), Err(CheckpointError::Superseded)));
     assert_eq!(store.meta().expect("known"), None);
 }
 
@@ -175,8 +176,9 @@ fn a_snapshot_brings_a_peer_to_the_same_state() {
     let pieces: Vec<Bytes> = std::iter::from_fn(|| reader.next_piece().expect("whole")).collect();
     assert!(pieces.len() > 3, "{} pieces", pieces.len());
     let received = receive(peer.as_ref(), &pieces).expect("whole");
-    assert_eq!((received.state.digest(), &received.meta), (expected.0.digest, &expected.0));
-    assert!(received.state.all_records().eq(expected.1.iter().cloned()));
+    let (state, meta) = received.install().expect("current");
+    assert_eq!((state.digest(), &meta), (expected.0.digest, &expected.0));
+    assert!(state.all_records().eq(expected.1.iter().cloned()));
     assert!(stored(peer.as_ref()) == expected.1);
     // A checkpoint that was being written meanwhile is of the state that is gone.
     assert!(matches!(peer.commit(ticket, &other.meta()), Err(CheckpointError::Superseded)));
@@ -305,6 +307,50 @@ fn a_peer_takes_a_snapshot_whole_or_not_at_all() {
     assert_eq!(left.len(), 2, "no trace of them: {left:?}");
 }
 
+/// Raft may have no use for a snapshot by the time that it has arrived: a leader of the past sent it,
+/// and this member is far ahead of it.
+#[test]
+fn a_snapshot_that_is_not_installed_leaves_the_checkpoint_as_it_was() {
+    let (past, world) = (Arc::new(World::new()), Arc::new(World::new()));
+    past.change(300);
+    let late = pieces_of(&past);
+    let directory = tempfile::tempdir().expect("made");
+    world.change(800);
+    let store = sled_with(&world, directory.path());
+    let before = (store.meta().expect("known"), stored(store.as_ref()));
+    let received = receive(store.as_ref(), &late).expect("whole");
+    assert!((store.meta().expect("known"), stored(store.as_ref())) == before, "it is not current yet");
+    // Life goes on meanwhile, and the next checkpoint holds only what has changed since the last.
+    world.change(10);
+    let done = checkpoint(store.clone(), &world).expect("not superseded");
+    let expected = done.meta.clone();
+    drop(received);
+    drop(store);
+    let store = SledCheckpoints::open(directory.path()).expect("opened");
+    let (_, meta) = load_state(&store, place(), 0).expect("whole").expect("there");
+    assert_eq!(meta, expected);
+    let left = std::fs::read_dir(directory.path()).expect("a directory").count();
+    assert_eq!(left, 2, "a checkpoint, CURRENT, and nothing of the other");
+}
+
+/// Two leaders may send at once; the one that is installed last stands, whichever was begun first.
+#[test]
+fn two_snapshots_on_their_way_do_not_meet() {
+    let (past, world) = (Arc::new(World::new()), Arc::new(World::new()));
+    past.change(100);
+    world.change(200);
+    let (older, newer) = (pieces_of(&past), pieces_of(&world));
+    let directory = tempfile::tempdir().expect("made");
+    let store = sled_with(&Arc::new(World::new()), directory.path());
+    let last = receive(store.as_ref(), &newer).expect("whole");
+    receive(store.as_ref(), &older).and_then(Received::install).expect("current");
+    let (_, meta) = last.install().expect("current");
+    drop(store);
+    let store = SledCheckpoints::open(directory.path()).expect("opened");
+    assert_eq!(store.meta().expect("known"), Some(meta));
+    load_state(&store, place(), 0).expect("whole").expect("there");
+}
+
 fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("made");
     for entry in std::fs::read_dir(from).expect("a directory") {
@@ -341,17 +387,19 @@ fn a_crash_while_a_snapshot_is_installed_leaves_the_old_or_the_new_whole() {
     }
     let filled = image("filled");
     let received = receiver.finish().expect("whole");
-    let new = (Some(received.meta.clone()), received.state.all_records().collect::<Vec<_>>());
+    let sealed = image("sealed");
+    let (state, meta) = received.install().expect("current");
+    let new = (Some(meta), state.all_records().collect::<Vec<_>>());
     let finished = image("finished");
     drop(store);
 
     // CURRENT written under its temporary name, but not renamed.
     let named = image("named");
-    copy_tree(&filled, &named);
+    copy_tree(&sealed, &named);
     std::fs::rename(finished.join("CURRENT"), named.join("CURRENT.tmp")).expect("renamed");
     // CURRENT names the new one, and the old one was not removed yet.
     let switched = directory.path().join("switched");
-    copy_tree(&filled, &switched);
+    copy_tree(&sealed, &switched);
     copy_tree(&home, &switched);
     std::fs::copy(home.join("CURRENT"), finished.join("CURRENT")).expect("copied");
 
@@ -359,7 +407,7 @@ fn a_crash_while_a_snapshot_is_installed_leaves_the_old_or_the_new_whole() {
         let store = SledCheckpoints::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         (store.meta().expect("known"), stored(&store))
     };
-    for path in [&begun, &filled, &named] {
+    for path in [&begun, &filled, &sealed, &named] {
         assert!(found(path) == old, "{} holds the old one", path.display());
         assert!(!path.join("checkpoint-0000000002").exists(), "the unfinished one is removed");
     }

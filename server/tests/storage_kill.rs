@@ -208,7 +208,8 @@ fn child_checkpoints() {
                 replacement.add(key, value).expect("added");
             }
             number += 1;
-            replacement.finish(&meta(number)).expect("durable");
+            replacement.seal(&meta(number)).expect("durable");
+            replacement.finish().expect("current");
             report(format!("checkpoint {number}"));
         }
     }

@@ -270,9 +270,14 @@ impl Replacement for LivingReplacement {
         self.begun.add(key, value)
     }
 
-    fn finish(self: Box<Self>, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+    fn seal(&mut self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        let LivingReplacement { begun, wire } = self;
+        wire.pass_checkpoint(|| begun.seal(meta))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), CheckpointError> {
         let LivingReplacement { begun, wire } = *self;
-        wire.pass_checkpoint(|| begun.finish(meta))
+        wire.pass_checkpoint(|| begun.finish())
     }
 }
 

@@ -62,7 +62,8 @@ pub fn restore(
     for record in state.all_records() {
         replacement.add(&record.key, &record.value)?;
     }
-    replacement.finish(&meta)?;
+    replacement.seal(&meta)?;
+    replacement.finish()?;
     drop(LogStore::open(LogOptions::new(config.data_dir.join("log")), Begin::New)?);
     // Last: without this file the directory does not start.
     let birth = u128::from_le_bytes(environment.entropy());
@@ -94,7 +95,7 @@ fn read(config: &Config, snapshot: &Path) -> Result<State, StorageError> {
         let Some(receiver) = receiver else {
             return Err(StorageError::Raft(format!("{}: an empty file is no snapshot", snapshot.display())));
         };
-        let state = receiver.finish()?.state;
+        let (state, _) = receiver.finish()?.install()?;
         state.into_restored().map_err(|error| StorageError::Raft(error.to_string()))
     })();
     if let Err(error) = std::fs::remove_dir_all(&scratch) {

@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub enum SnapshotHandle {
     /// This member's own durable checkpoint.
     Checkpoint,
-    /// A peer's, received whole and durable here.
+    /// A peer's, received whole and durable beside our own.
     Received(Box<Received>),
 }
 
@@ -131,27 +131,35 @@ impl Snapshots {
 
     /// Writes the frozen view; returns once it is durable.
     pub async fn write_frozen(self: &Arc<Self>) -> io::Result<()> {
-        let written = self.checkpointer.checkpoint(self.clone()).await;
-        let meta = lock(&self.frozen).take();
-        match written {
-            Ok(_) => {
-                *lock(&self.durable) = meta;
-                Ok(())
-            }
+        let done = match self.checkpointer.checkpoint(self.clone()).await {
+            Ok(done) => done,
             // A snapshot was installed meanwhile: that is the checkpoint now.
-            Err(CheckpointError::Superseded) => Ok(()),
-            Err(error) => Err(io::Error::other(error)),
+            Err(CheckpointError::Superseded) => None,
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        let mut frozen = lock(&self.frozen);
+        // What is frozen now may be another view, if a snapshot was installed meanwhile.
+        if let Some(done) = done
+            && frozen.as_ref() == Some(&done.meta)
+        {
+            *frozen = None;
+            *lock(&self.durable) = Some(done.meta);
         }
+        Ok(())
     }
 
-    /// Makes a received snapshot this member's own.
-    pub fn install(&self, snapshot: SnapshotHandle) -> io::Result<State> {
+    /// Makes a received snapshot this member's own: the durable checkpoint first; the state that it
+    /// is, which the caller puts in the old one's place before anything is applied or frozen.
+    pub async fn install(&self, snapshot: SnapshotHandle) -> io::Result<State> {
         let SnapshotHandle::Received(received) = snapshot else {
             return Err(io::Error::other("a snapshot to install was not received from a peer"));
         };
+        // Before the switch: a view of the old state must not be written into the new checkpoint.
         *lock(&self.frozen) = None;
-        *lock(&self.durable) = Some(received.meta);
-        Ok(received.state)
+        let installed = self.checkpointer.run(move |_| received.install()).await;
+        let (state, meta) = installed.and_then(|installed| installed).map_err(io::Error::other)?;
+        *lock(&self.durable) = Some(meta);
+        Ok(state)
     }
 
     /// The durable checkpoint, for openraft.
@@ -212,10 +220,11 @@ impl Snapshots {
         Ok((meta, Box::pin(pieces)))
     }
 
-    /// Receives a snapshot whole and makes it durable; it becomes visible when it is installed.
+    /// Receives a snapshot whole and makes it durable, beside the current checkpoint. It becomes the
+    /// checkpoint when it is installed, and leaves no trace if Raft has no use for it: one of a past
+    /// leader may arrive when this member is far ahead of it.
     pub async fn receive(&self, offered: SnapshotMeta, input: &mut Inbound) -> Result<Snapshot, String> {
         let header = next_piece(input).await?.ok_or("a snapshot without a header")?;
-        // Nothing of our own may be written into the old checkpoint once the new one stands.
         let seed = self.local.with_state(State::index_seed);
         let begin =
             move |store: &dyn CheckpointStore| SnapshotReceiver::begin(store, &header, &source(), seed);

@@ -110,7 +110,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotHandle,
     ) -> Result<(), io::Error> {
-        let state = self.snapshots.install(snapshot)?;
+        let state = self.snapshots.install(snapshot).await?;
         let index = meta.last_log_id.as_ref().map_or(0, |log_id| log_id.index());
         self.local.install(state, index);
         self.applied = meta.last_log_id;

@@ -112,7 +112,7 @@ impl CheckpointStore for MemoryCheckpoints {
 
     fn begin_replacement(&self) -> Result<Box<dyn Replacement>, CheckpointError> {
         let life = self.lock().life;
-        Ok(Box::new(MemoryReplacement { store: self.clone(), life, records: BTreeMap::new() }))
+        Ok(Box::new(MemoryReplacement { store: self.clone(), life, records: BTreeMap::new(), meta: None }))
     }
 }
 
@@ -120,6 +120,8 @@ struct MemoryReplacement {
     store: MemoryCheckpoints,
     life: u64,
     records: BTreeMap<Bytes, Bytes>,
+    /// There once it was sealed.
+    meta: Option<CheckpointMeta>,
 }
 
 impl Replacement for MemoryReplacement {
@@ -128,17 +130,22 @@ impl Replacement for MemoryReplacement {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+    fn seal(&mut self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        self.meta = Some(meta.clone());
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), CheckpointError> {
         let mut stored = self.store.lock();
         // A task of a member that died must not write into its next life.
-        if stored.life != self.life {
+        if stored.life != self.life || self.meta.is_none() {
             return Err(CheckpointError::Superseded);
         }
         stored.fail_if_asked()?;
         stored.ticket += 1;
         stored.gathering.clear();
         stored.records = self.records;
-        stored.meta = Some(meta.clone());
+        stored.meta = self.meta;
         Ok(())
     }
 }

@@ -74,11 +74,15 @@ pub trait CheckpointStore: Send + Sync + 'static {
     fn begin_replacement(&self) -> Result<Box<dyn Replacement>, CheckpointError>;
 }
 
-/// A whole new checkpoint that is being filled. Dropped unfinished, it leaves no trace.
-pub trait Replacement: Send {
+/// A whole new checkpoint that is being filled. Dropped unfinished, it leaves no trace; until it is
+/// finished, the current one goes on as if it were not there.
+pub trait Replacement: Send + Sync {
     /// Adds a record; keys arrive in order.
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), CheckpointError>;
 
-    /// Makes it the checkpoint, durably and at once; the old one is removed last.
-    fn finish(self: Box<Self>, meta: &CheckpointMeta) -> Result<(), CheckpointError>;
+    /// There are no more records. Makes them durable: what takes long of [`Replacement::finish`].
+    fn seal(&mut self, meta: &CheckpointMeta) -> Result<(), CheckpointError>;
+
+    /// Makes it the checkpoint, durably and at once; the old one is removed last. It was sealed.
+    fn finish(self: Box<Self>) -> Result<(), CheckpointError>;
 }

@@ -366,6 +366,7 @@ impl CheckpointStore for SledCheckpoints {
             builder: BlockBuilder::default(),
             undrained: 0,
             bytes: 0,
+            sealed: None,
         }))
     }
 }
@@ -379,6 +380,8 @@ struct SledReplacement {
     builder: BlockBuilder,
     undrained: usize,
     bytes: u64,
+    /// What it stands for, once it is whole and durable.
+    sealed: Option<CheckpointMeta>,
 }
 
 impl Replacement for SledReplacement {
@@ -397,30 +400,40 @@ impl Replacement for SledReplacement {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+    fn seal(&mut self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
         let last = self.builder.finish();
-        let last_bytes = last.as_ref().map_or(0, |block| block.value.as_ref().map_or(0, Vec::len)) as u64;
-        let Some(database) = self.database.take() else { return Err(CheckpointError::Superseded) };
+        self.bytes += last.as_ref().and_then(|block| block.value.as_ref()).map_or(0, Vec::len) as u64;
+        let Some(database) = &self.database else { return Err(CheckpointError::Superseded) };
         database.commit(last.into_iter().collect(), meta)?;
+        sync_directory(&self.shared.directory)?;
+        self.sealed = Some(meta.clone());
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), CheckpointError> {
+        let (Some(database), Some(meta)) = (self.database.take(), self.sealed.take()) else {
+            return Err(CheckpointError::Superseded);
+        };
         let directory = &self.shared.directory;
-        sync_directory(directory)?;
         write_current(directory, self.number)?;
-        let old = {
+        let (old, number) = {
             let mut open = self.shared.open();
             let mut current = self.shared.current();
             current.ticket += 1;
             current.gathering = Gathering::default();
-            current.number = self.number;
-            current.meta = Some(meta.clone());
-            (current.runs, current.blocks_bytes) = (0..0, self.bytes + last_bytes);
-            open.replace(Arc::new(database))
+            let number = std::mem::replace(&mut current.number, self.number);
+            current.meta = Some(meta);
+            (current.runs, current.blocks_bytes) = (0..0, self.bytes);
+            (open.replace(Arc::new(database)), number)
         };
         // sled stops its threads when the last handle goes.
         drop(old);
         // They belong to the old one, which the manifest names.
         Manifest::remove(directory)?;
         runs::remove_all_but(directory, &(0..0))?;
-        remove_others(directory, self.number)
+        // Nothing else: another replacement may be on its way beside this one.
+        let old = directory.join(name_of(number));
+        DiskFiles.remove_directory(&old).map_err(CheckpointError::io("remove", &old))
     }
 }
 
@@ -643,7 +656,8 @@ mod tests {
         let run = std::fs::read(directory.path().join(runs::file_name(0))).expect("a run");
         let mut replacement = store.begin_replacement().expect("begun");
         replacement.add(&[1, 7], &[7; 100]).expect("added");
-        replacement.finish(&meta(9)).expect("durable");
+        replacement.seal(&meta(9)).expect("durable");
+        replacement.finish().expect("current");
         drop(store);
         // A crash between the replacement and the tidying behind it.
         std::fs::write(directory.path().join(manifest::NAME), left_behind).expect("written");

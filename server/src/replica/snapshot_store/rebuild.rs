@@ -66,8 +66,8 @@ pub fn open_or_rebuild(
     while let Some(piece) = reader.next_piece()? {
         receiver.piece(piece)?;
     }
-    let received = receiver.finish()?;
-    Ok(OpenedCheckpoint { store, loaded: Some((received.state, received.meta)) })
+    let loaded = receiver.finish()?.install()?;
+    Ok(OpenedCheckpoint { store, loaded: Some(loaded) })
 }
 
 fn open(

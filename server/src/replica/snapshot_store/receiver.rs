@@ -12,8 +12,8 @@ use crate::replica::checkpoint::{
 use quorate_core::record_file::{self, Piece, PieceReader};
 
 /// Takes pieces in their order, as [`SnapshotReader`](super::SnapshotReader) gives them, and builds
-/// checkpoint and state at once. Nothing is visible before [`SnapshotReceiver::finish`]; dropped
-/// before, it leaves no trace.
+/// checkpoint and state at once. Nothing is visible before [`Received::install`]; dropped before, it
+/// leaves no trace.
 pub struct SnapshotReceiver {
     /// Stands for the file in errors.
     source: PathBuf,
@@ -24,12 +24,26 @@ pub struct SnapshotReceiver {
     loader: StateLoader,
 }
 
-/// A snapshot that is the current checkpoint now.
+/// A whole, verified and durable snapshot that is not the current checkpoint yet: Raft decides
+/// whether it ever is. One that comes late, of a leader of the past, is dropped.
 pub struct Received {
     /// What it stands for.
     pub meta: CheckpointMeta,
-    /// The state that it is.
-    pub state: State,
+    state: State,
+    replacement: Box<dyn Replacement>,
+}
+
+impl Received {
+    /// Makes it the current checkpoint, durably; the state that it is takes the place of the one in
+    /// memory before anything else is written.
+    ///
+    /// # Errors
+    ///
+    /// What the disk then holds is the old checkpoint or the new one; the member must stop.
+    pub fn install(self) -> Result<(State, CheckpointMeta), CheckpointError> {
+        self.replacement.finish()?;
+        Ok((self.state, self.meta))
+    }
 }
 
 impl SnapshotReceiver {
@@ -78,20 +92,20 @@ impl SnapshotReceiver {
         Ok(())
     }
 
-    /// Verifies the whole and makes it the current checkpoint, durably.
+    /// Verifies the whole and makes it durable, beside the current checkpoint.
     ///
     /// # Errors
     ///
     /// `DamagedFile` if pieces are missing or the records are not the state that was promised. The
     /// old checkpoint is then as it was.
-    pub fn finish(self) -> Result<Received, CheckpointError> {
+    pub fn finish(mut self) -> Result<Received, CheckpointError> {
         let damaged = |what: String| CheckpointError::damaged_file(&self.source, self.offset, what);
         if !self.pieces.is_done() {
             return Err(damaged("it ends without its footer".into()));
         }
         let state = self.loader.finish().map_err(|error| damaged(error.to_string()))?;
         crate::replica::checkpoint::check_state(&state, &self.meta).map_err(damaged)?;
-        self.replacement.finish(&self.meta)?;
-        Ok(Received { meta: self.meta, state })
+        self.replacement.seal(&self.meta)?;
+        Ok(Received { meta: self.meta, state, replacement: self.replacement })
     }
 }
