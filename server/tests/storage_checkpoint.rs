@@ -351,6 +351,24 @@ fn two_snapshots_on_their_way_do_not_meet() {
     load_state(&store, place(), 0).expect("whole").expect("there");
 }
 
+/// sled writes a small file beside its log at every open; a crash, or a full disk, leaves it half.
+#[test]
+fn a_half_written_file_of_sleds_own_is_no_damage() {
+    let world = Arc::new(World::new());
+    world.change(300);
+    let directory = tempfile::tempdir().expect("made");
+    let expected = (world.meta(), world.records());
+    drop(sled_with(&world, directory.path()));
+    for half in [&b""[..], &[7; 100]] {
+        let leftover = directory.path().join("checkpoint-0000000001/snap.7FFFFFFFFFFFFFFF.generating");
+        std::fs::write(&leftover, half).expect("written");
+        let store = SledCheckpoints::open(directory.path()).expect("opened");
+        assert!(!leftover.exists());
+        assert_eq!(store.meta().expect("known"), Some(expected.0.clone()));
+        assert!(stored(&store) == expected.1);
+    }
+}
+
 fn copy_tree(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("made");
     for entry in std::fs::read_dir(from).expect("a directory") {

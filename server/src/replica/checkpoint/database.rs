@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::blocks::{self, BlockWrite};
 use super::error::CheckpointError;
 use super::meta::{self, CheckpointMeta, MetaError};
+use crate::replica::files::{DiskFiles, Files};
 use quorate_core::record_file::PieceError;
 
 /// sled's page cache: pages are only needed while a checkpoint is written or loaded.
@@ -32,6 +33,9 @@ const SEGMENT: usize = 4 << 20;
 /// The threads of a sled that was closed a moment ago may hold its lock a little longer.
 const LOCK_TRIES: u32 = 200;
 const LOCK_WAIT: Duration = Duration::from_millis(25);
+
+/// What the name of a file ends with that sled has not written whole.
+const HALF_WRITTEN: &str = ".generating";
 
 const META: &[u8] = &[0, b'm'];
 /// Everything above this key is a block.
@@ -60,6 +64,7 @@ pub type Block = (sled::IVec, sled::IVec);
 impl Database {
     /// Opens a directory, or makes it.
     pub fn open(path: &Path) -> Result<Database, CheckpointError> {
+        remove_half_written(path)?;
         let config = sled::Config::new().path(path).cache_capacity(CACHE).segment_size(SEGMENT);
         for _ in 0..LOCK_TRIES {
             match guarded(path, || config.open())? {
@@ -209,6 +214,21 @@ fn batch_of(writes: Vec<BlockWrite>) -> sled::Batch {
         }
     }
     batch
+}
+
+/// sled writes a small file beside its log whenever it opens, under another name until it is whole.
+/// What a crash or a full disk left of one it would take for the newest, and refuse the directory;
+/// it reads its log from the one before, so nothing is lost with it.
+fn remove_half_written(path: &Path) -> Result<(), CheckpointError> {
+    let names = match DiskFiles.list(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.map_err(CheckpointError::io("list", path))?,
+    };
+    for name in names.iter().filter(|name| name.starts_with("snap.") && name.ends_with(HALF_WRITTEN)) {
+        let file = path.join(name);
+        DiskFiles.remove(&file).map_err(CheckpointError::io("remove", &file))?;
+    }
+    Ok(())
 }
 
 /// sled asserts where it meets some kinds of damage. Where panics unwind, that becomes an error
