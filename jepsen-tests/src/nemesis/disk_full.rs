@@ -52,6 +52,9 @@ impl Nemesis for DiskFull {
                 disk::relieve(&folder).map_err(|source| ClusterError::Files { path: folder, source })?;
                 if cluster.has_stopped(*id)? {
                     cluster.launch(*id)?;
+                } else if cluster.wait_ready(*id).await.is_err() && cluster.has_stopped(*id)? {
+                    // A write had failed before there was space, and the member was on its way down.
+                    cluster.launch(*id)?;
                 }
             }
             cluster.wait_all_ready().await

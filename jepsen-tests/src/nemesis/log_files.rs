@@ -11,6 +11,8 @@ const END_MARK: u8 = 0xa5;
 
 /// A disk writes this much at once or not at all.
 const SECTOR: usize = 512;
+/// A segment grows by whole pages, before anything is written into them.
+const PAGE: usize = 4096;
 
 /// Writes the next batch as a power failure in the middle of its write leaves it: some of its
 /// sectors, in no order, and at least one of them missing.
@@ -30,7 +32,7 @@ pub(super) fn tear(folder: &Path, random: &mut fastrand::Rng) -> io::Result<()> 
     batch.extend(body);
     batch.push(END_MARK);
     if bytes.len() < end + batch.len() {
-        bytes.resize((end + batch.len()).next_multiple_of(SECTOR), 0);
+        bytes.resize((end + batch.len()).next_multiple_of(PAGE), 0);
     }
     let sectors: Vec<usize> = (end / SECTOR..=(end + batch.len() - 1) / SECTOR).collect();
     let missing = sectors[random.usize(..sectors.len())];
