@@ -234,6 +234,7 @@ fn calibrate(time: Duration, folder: Option<PathBuf>) -> Result<bool, RunError> 
 }
 
 fn show(outcome: &Outcome, folder: &Path) {
+    println!("network: {}", outcome.wires);
     outcome.findings.iter().for_each(show_finding);
     for panic in &outcome.panics {
         println!("  panic          INVALID  {panic}");

@@ -75,6 +75,9 @@ impl Plan {
 pub struct Outcome {
     /// What was run.
     pub plan: Plan,
+    /// What connected the members.
+    #[serde(default)]
+    pub wires: String,
     /// What the checkers say.
     pub findings: Vec<Finding>,
     /// What members logged of panics.
@@ -192,6 +195,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Outcome, RunError> {
     let history = recorder.finish()?;
     let outcome = Outcome {
         plan: plan.clone(),
+        wires: cluster.wires().to_owned(),
         findings: judge(&checkers(plan)?, &history),
         panics: cluster.panics(),
         operations: recorder.completed(),

@@ -28,6 +28,8 @@ pub struct Member {
     pub log: PathBuf,
     /// Whether it joined a running cluster.
     pub join: bool,
+    /// Where it listens itself: clients, peers, ZooKeeper's clients.
+    pub(super) listens: [String; 3],
     pub(super) namespace: Option<String>,
     pub(super) library: Option<PathBuf>,
     pub(super) faults: Option<Faults>,

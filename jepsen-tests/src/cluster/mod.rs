@@ -29,6 +29,7 @@ use tempfile::TempDir;
 pub use binaries::Binaries;
 pub use faults::Faults;
 pub use member::Member;
+use network::Hosts;
 pub use network::{Network, Weather};
 pub use ports::PortBlock;
 
@@ -275,21 +276,22 @@ impl Cluster {
     pub fn add_slot(&mut self, id: u64, join: bool) -> Result<&Member, ClusterError> {
         // Members of clusters that were replaced again and again have addresses of their own; on
         // loopback there is a slot for each of the first ten.
-        let (address, (client, peer, http, zookeeper)) = match &mut self.network {
-            Some(network) => (network.address_of(id).to_string(), (7400, 7401, 7480, 2181)),
-            None => {
+        let loopback = || Hosts { told: "127.0.0.1".into(), own: "127.0.0.1".into(), is_alone: false };
+        let hosts = self.network.as_ref().map_or_else(loopback, |network| network.hosts_of(id));
+        let (client, peer, http, zookeeper) = match hosts.is_alone {
+            true => (7400, 7401, 7480, 2181),
+            false => {
                 self.slots += 1;
-                ("127.0.0.1".to_owned(), self.ports.member(self.slots - 1))
+                self.ports.member(self.slots - 1)
             }
         };
         let namespace = match &mut self.network {
-            Some(network) => {
-                let name = network.attach(id)?;
-                self.guard.namespace(&name)?;
-                Some(name)
-            }
+            Some(network) => network.attach(id, &[client, peer, zookeeper])?,
             None => None,
         };
+        if let Some(name) = &namespace {
+            self.guard.namespace(name)?;
+        }
         let faults = match &self.library {
             Some(_) => Some(Faults::create(self.folder.join(format!("member-{id}.faults")))?),
             None => None,
@@ -302,10 +304,11 @@ impl Cluster {
         self.highest = self.highest.max(id);
         self.members.push(Member {
             id,
-            client: format!("{address}:{client}"),
-            peer: format!("{address}:{peer}"),
-            http: format!("{address}:{http}"),
-            zookeeper: format!("{address}:{zookeeper}"),
+            client: format!("{}:{client}", hosts.told),
+            peer: format!("{}:{peer}", hosts.told),
+            http: format!("{}:{http}", hosts.own),
+            zookeeper: format!("{}:{zookeeper}", hosts.told),
+            listens: [client, peer, zookeeper].map(|port| format!("{}:{port}", hosts.own)),
             data_dir,
             log: self.folder.join(format!("member-{id}.log")),
             join,
@@ -333,6 +336,9 @@ impl Cluster {
         member.join = true;
         let (peer, client) = (member.peer.clone(), member.client.clone());
         self.members.push(member);
+        if let Some(network) = &mut self.network {
+            network.replaced(old, new);
+        }
         self.launch(new)?;
         let (old, text) = (old.to_string(), new.to_string());
         self.command(&["replace", &old, &text, "--peer", &peer, "--client", &client]).await?;
@@ -419,6 +425,11 @@ impl Cluster {
             .ok_or_else(|| ClusterError::Network("the members are on loopback: nothing to cut".into()))
     }
 
+    /// What connects the members, for people.
+    pub fn wires(&self) -> &str {
+        self.network.as_ref().map_or("loopback (none of the faults is the network's)", Network::about)
+    }
+
     /// What a member's clocks and fsyncs do wrong.
     ///
     /// # Errors
@@ -476,8 +487,10 @@ impl Cluster {
             ("--member-id", Some(id.to_string())),
             ("--data-dir", Some(member.data_dir.display().to_string())),
             ("--initial-cluster", Some(self.known_to(member))),
-            ("--client-listen", Some(member.client.clone())),
-            ("--peer-listen", Some(member.peer.clone())),
+            ("--client-listen", Some(member.listens[0].clone())),
+            ("--client-advertise", Some(member.client.clone())),
+            ("--peer-listen", Some(member.listens[1].clone())),
+            ("--peer-advertise", Some(member.peer.clone())),
             ("--http-listen", Some(member.http.clone())),
             // Test machines may be small; what happens on a full disk has a test of its own.
             ("--disk-reserve-mb", Some("16".into())),
@@ -487,7 +500,7 @@ impl Cluster {
         .flatten()
         .collect();
         if self.zookeeper {
-            arguments.extend(["--zookeeper-listen".into(), member.zookeeper.clone()]);
+            arguments.extend(["--zookeeper-listen".into(), member.listens[2].clone()]);
         }
         if member.join {
             arguments.extend(["--join".into(), "true".into()]);
@@ -495,6 +508,9 @@ impl Cluster {
         arguments.extend(self.flags.iter().cloned());
         let program = self.binaries.quorated.clone();
         let pid = self.member_mut(id).spawn(&program, &arguments)?;
+        if let Some(network) = &self.network {
+            network.runs(id, pid);
+        }
         self.guard.add(pid)
     }
 

@@ -1,5 +1,10 @@
 //! A run as one HTML file that needs nothing else: verdicts, throughput and latency over time with the
-//! fault windows shaded, the entries around each anomaly, and the command that repeats it.
+//! fault windows shaded, the operations around each anomaly as a timeline and as entries, and the
+//! command that repeats it.
+//!
+//! It says what checkers found and judges nothing itself. The timeline is in [`timeline`].
+
+mod timeline;
 
 use std::fmt::Write;
 
@@ -35,13 +40,14 @@ pub fn html(outcome: &Outcome, history: &History) -> String {
     let title = format!("{} under {}", plan.workload, plan.nemesis.join(", "));
     let mut page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>{0}</title><style>{STYLE}</style>\
-         <h1>{0}: {verdict}</h1><p>{1} members, {2} workers, {3} s, seed {4}. To repeat it:</p><pre>{5}</pre>",
+         <h1>{0}: {verdict}</h1><p>{1} members, {2} workers, {3} s, seed {4}; network: {6}. To repeat it:</p><pre>{5}</pre>",
         escape(&title),
         plan.members,
         plan.workers,
         plan.time_ms / 1000,
         plan.seed,
-        escape(&plan.command())
+        escape(&plan.command()),
+        escape(&outcome.wires)
     );
     page.push_str("<h2>Verdicts</h2><table><tr><th>checker<th>verdict<th>what was seen</tr>");
     for finding in &outcome.findings {
@@ -61,16 +67,19 @@ pub fn html(outcome: &Outcome, history: &History) -> String {
     page.push_str("<h2>Latency of successes, milliseconds: median and 99 % (logarithmic)</h2>");
     page.push_str(&latency(history));
     page.push_str("<p>Shaded: faults, from the blow to the healing.</p>");
+    page.push_str(&faults(history));
     page.push_str(&counts(history));
     for finding in &outcome.findings {
         let Verdict::Invalid { anomalies } = &finding.verdict else { continue };
         let _ = write!(page, "<h2>Anomalies found by {}</h2>", escape(&finding.checker));
         for anomaly in anomalies.iter().take(ANOMALIES_MAX) {
+            let shown = around(history, &anomaly.entries);
             let _ = write!(
                 page,
-                "<p>{}</p><pre>{}</pre>",
+                "<p>{}</p>{}<pre>{}</pre>",
                 escape(&anomaly.what),
-                around(history, &anomaly.entries)
+                timeline::svg(history, &shown, &anomaly.entries),
+                list(history, &shown, &anomaly.entries)
             );
         }
         if anomalies.len() > ANOMALIES_MAX {
@@ -84,6 +93,27 @@ pub fn html(outcome: &Outcome, history: &History) -> String {
 fn row(page: &mut String, name: &str, class: &str, seen: &str) {
     // Writing into a String cannot fail; the same holds for all of this file's.
     let _ = write!(page, "<tr><td>{}<td class={class}>{class}<td>{}</tr>", escape(name), escape(seen));
+}
+
+/// Every fault, when and to whom.
+fn faults(history: &History) -> String {
+    let windows = history.faults();
+    if windows.is_empty() {
+        return String::new();
+    }
+    let mut table =
+        "<details><summary>All faults</summary><table><tr><th>fault<th>members<th>from<th>to</tr>".to_owned();
+    for window in windows {
+        let _ = write!(
+            table,
+            "<tr><td>{}<td>{:?}<td>{:.2} s<td>{:.2} s</tr>",
+            escape(&window.nemesis),
+            window.members,
+            window.begin_us as f64 / 1e6,
+            window.end_us as f64 / 1e6
+        );
+    }
+    table + "</table></details>"
 }
 
 /// How operations ended.
@@ -211,8 +241,8 @@ fn frame(history: &History, chart: &str, marks: &[(f64, String)]) -> String {
     svg + chart + "</svg>"
 }
 
-/// The entries of an anomaly, with those around them.
-fn around(history: &History, entries: &[usize]) -> String {
+/// An anomaly's entries and those around them.
+fn around(history: &History, entries: &[usize]) -> Vec<usize> {
     let mut shown: Vec<usize> = entries
         .iter()
         .flat_map(|entry| entry.saturating_sub(AROUND)..=entry + AROUND)
@@ -220,16 +250,21 @@ fn around(history: &History, entries: &[usize]) -> String {
         .collect();
     shown.sort_unstable();
     shown.dedup();
+    shown
+}
+
+/// Entries line by line, the anomaly's own marked.
+fn list(history: &History, shown: &[usize], hit: &[usize]) -> String {
     let mut text = String::new();
     let mut before = None;
     for index in shown {
-        if before.is_some_and(|before| before + 1 < index) {
+        if before.is_some_and(|before| before + 1 < *index) {
             text.push_str("…\n");
         }
-        before = Some(index);
-        let line = serde_json::to_string(&history.entries[index]).unwrap_or_default();
+        before = Some(*index);
+        let line = serde_json::to_string(&history.entries[*index]).unwrap_or_default();
         let line = escape(&line);
-        let _ = match entries.contains(&index) {
+        let _ = match hit.contains(index) {
             true => writeln!(text, "<span class=hit>{line}</span>"),
             false => writeln!(text, "{line}"),
         };
