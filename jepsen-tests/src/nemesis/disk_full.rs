@@ -1,6 +1,8 @@
 //! One member's disk is full to the last byte, the leader's as often as not: it refuses writes and hands over, or stops. Then
 //! there is space again, and it is started if it stopped.
 
+use std::time::{Duration, Instant};
+
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
@@ -9,6 +11,10 @@ use crate::cluster::{Cluster, ClusterError, disk};
 
 /// Large enough for a few segments of the log and the checkpoint.
 const DISK_MB: u64 = 160;
+/// How long a member may take to stop after a write has failed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often it is looked at whether it has.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// See the file's comment.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +56,12 @@ impl Nemesis for DiskFull {
             for id in members {
                 let folder = cluster.member(*id).data_dir.clone();
                 disk::relieve(&folder).map_err(|source| ClusterError::Files { path: folder, source })?;
+                // A write may have failed just before there was space: the member is then on its way down.
+                let relieved = Instant::now();
+                while !cluster.has_stopped(*id)? && relieved.elapsed() < LAST_WORDS {
+                    tokio::time::sleep(LOOK).await;
+                }
                 if cluster.has_stopped(*id)? {
-                    cluster.launch(*id)?;
-                } else if cluster.wait_ready(*id).await.is_err() && cluster.has_stopped(*id)? {
-                    // A write had failed before there was space, and the member was on its way down.
                     cluster.launch(*id)?;
                 }
             }
