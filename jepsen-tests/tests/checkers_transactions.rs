@@ -252,6 +252,27 @@ fn pipeline(sent: &[Option<u64>], told: Option<&[(u64, Option<u64>)]>) -> Operat
     Operation::Pipeline { session: 1, sent: sent.to_vec(), told: told.map(<[_]>::to_vec) }
 }
 
+/// A client that was cut off goes on in another session before the members know that the first is over.
+#[test]
+fn a_write_of_unknown_outcome_may_take_effect_late_but_only_once() {
+    let in_session = |session, sent: &[Option<u64>], told: Option<&[(u64, Option<u64>)]>| {
+        Operation::Pipeline { session, sent: sent.to_vec(), told: told.map(<[_]>::to_vec) }
+    };
+    let story = |reads: &[(u64, Option<u64>)]| {
+        let sent: Vec<Option<u64>> = reads.iter().map(|_| None).collect();
+        Story::default()
+            .invoke(1, in_session(1, &[Some(1), Some(2)], None))
+            .info(1, in_session(1, &[Some(1), Some(2)], None))
+            .alone(1, in_session(2, &[Some(3)], None), in_session(2, &[Some(3)], Some(&[(5, None)])))
+            .alone(1, in_session(2, &sent, None), in_session(2, &sent, Some(reads)))
+    };
+    story(&[(5, Some(3)), (7, Some(1)), (8, Some(2))]).is_valid(SessionOrder);
+    story(&[(5, Some(3)), (8, Some(2)), (8, Some(2))]).is_valid(SessionOrder);
+    // The second has overwritten the first for good, and nothing brings the third back.
+    story(&[(8, Some(2)), (9, Some(1))]).is_rejected(SessionOrder, "wrote 2 and then read 1");
+    story(&[(8, Some(2)), (9, Some(3))]).is_rejected(SessionOrder, "wrote 2 and then read 3");
+}
+
 #[test]
 fn a_session_in_order_is_accepted() {
     let sent = [Some(1), None, Some(2), None];

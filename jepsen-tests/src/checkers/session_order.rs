@@ -1,7 +1,7 @@
 //! A session's guarantees: requests take effect in the order in which they were sent, a read sees the
 //! session's own writes, and nothing that a session is told is older than what it was told before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation, Process};
@@ -21,6 +21,9 @@ impl Checker for SessionOrder {
         let mut reached: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
         // Whether, and which, number a process wrote last; unknown after an unknown outcome.
         let mut written: BTreeMap<Process, Option<u64>> = BTreeMap::new();
+        // Numbers whose outcome a process was not told: each may still take effect, once. A client that
+        // was cut off takes its session for over before the members do, and goes on in another.
+        let mut late: BTreeMap<(Process, u64), BTreeSet<u64>> = BTreeMap::new();
         let mut judged = 0;
         for pair in history.pairs() {
             let entry = pair.completion.unwrap_or(pair.invoke);
@@ -29,6 +32,7 @@ impl Checker for SessionOrder {
             let (Kind::Ok, Some(told), Some(end)) = (pair.kind(), told, pair.end) else {
                 // A part may have happened; and a process has one pipeline under way at most.
                 written.insert(process, None);
+                late.entry((process, *session)).or_default().extend(sent.iter().flatten());
                 continue;
             };
             let mut last = written.get(&process).copied().unwrap_or(Some(0));
@@ -44,6 +48,14 @@ impl Checker for SessionOrder {
                     anomalies.push(Anomaly::new(what, [place, pair.begin, end]));
                 }
                 (before, place) = (before.max(*zxid), end);
+                let mut own = late.range_mut((process, 0)..=(process, u64::MAX)).map(|(_, late)| late);
+                if let Some(seen) = read
+                    && let Some(late) = own.find(|late| late.contains(seen))
+                {
+                    // It has taken effect, and with it all that its session had sent before.
+                    late.retain(|number| number > seen);
+                    last = Some(*seen);
+                }
                 match (number, read, last) {
                     (Some(number), _, _) => last = Some(*number),
                     (None, Some(seen), Some(wrote)) if *seen != wrote => {
