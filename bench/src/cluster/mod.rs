@@ -96,6 +96,7 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("quorate-bench-").tempdir()?;
         let plans = match protocol {
             Protocol::Quorate => quorate::plan(&programs.quorated, folder.path(), &ports),
+            Protocol::QuorateZookeeper => quorate::plan_with_door(&programs.quorated, folder.path(), &ports),
             Protocol::Zookeeper => zookeeper::plan(folder.path(), &ports)?,
             Protocol::Etcd => etcd::plan(folder.path(), &ports),
         };
@@ -215,7 +216,9 @@ impl Cluster {
                 let leads = async {
                     match self.protocol {
                         Protocol::Quorate => quorate::leads(self.endpoint(index)).await,
-                        Protocol::Zookeeper => zookeeper::leads(self.endpoint(index)).await,
+                        Protocol::QuorateZookeeper | Protocol::Zookeeper => {
+                            zookeeper::leads(self.endpoint(index)).await
+                        }
                         Protocol::Etcd => etcd::leads(self.endpoint(index)).await,
                     }
                 };
@@ -232,14 +235,15 @@ impl Cluster {
     pub fn live_heap_mib(&self) -> Option<f64> {
         match self.protocol {
             Protocol::Zookeeper => zookeeper::live_heap_mib(&self.pids()),
-            Protocol::Quorate | Protocol::Etcd => None,
+            Protocol::Quorate | Protocol::QuorateZookeeper | Protocol::Etcd => None,
         }
     }
 
     /// The server's version and how it was started, for reports.
     pub fn description(protocol: Protocol, programs: &Programs) -> (String, String) {
         match protocol {
-            Protocol::Quorate => quorate::description(&programs.quorated),
+            Protocol::Quorate => quorate::description(&programs.quorated, ""),
+            Protocol::QuorateZookeeper => quorate::description(&programs.quorated, quorate::DOOR),
             Protocol::Zookeeper => zookeeper::description(),
             Protocol::Etcd => etcd::description(),
         }

@@ -61,11 +61,18 @@ fn resident(figures: &Figures) -> Option<f64> {
 /// All lines; the memory's label says how many nodes there were.
 pub(super) fn all(memory_label: &str) -> Vec<Aim<'_>> {
     use Direction::{AtLeast, AtMost};
-    use Protocol::{Etcd, Quorate, Zookeeper};
+    use Protocol::{Etcd, Quorate, QuorateZookeeper, Zookeeper};
     let same = |what, label, pick, other, direction, wanted| Aim {
         what,
         ours: (label, Quorate, pick),
         theirs: (label, other, pick),
+        direction,
+        wanted,
+    };
+    let door = |what, label, pick, direction, wanted| Aim {
+        what,
+        ours: (label, QuorateZookeeper, pick),
+        theirs: (label, Zookeeper, pick),
         direction,
         wanted,
     };
@@ -111,5 +118,9 @@ pub(super) fn all(memory_label: &str) -> Vec<Aim<'_>> {
             wanted: (1.3, 1.05),
         },
         same("unary create against put", "unary create", throughput, Etcd, AtLeast, (3.0, 6.0)),
+        door("ZooKeeper door: set 8 × 32", "set", throughput, AtLeast, (4.0, 4.0)),
+        door("ZooKeeper door: get, local", "get, local", throughput, AtLeast, (2.0, 2.0)),
+        door("ZooKeeper door: server CPU a set", "set", server_cpu, AtMost, (0.25, 0.25)),
+        door("ZooKeeper door: server CPU a get, local", "get, local", server_cpu, AtMost, (0.25, 0.25)),
     ]
 }

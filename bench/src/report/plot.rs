@@ -15,8 +15,12 @@ const RIGHT: f64 = 190.0;
 const TOP: f64 = 64.0;
 const BAR: f64 = 14.0;
 const GAP: f64 = 14.0;
-const TARGETS: [(Protocol, &str); 3] =
-    [(Protocol::Quorate, "#0b7285"), (Protocol::Zookeeper, "#e67700"), (Protocol::Etcd, "#868e96")];
+const TARGETS: [(Protocol, &str); 4] = [
+    (Protocol::Quorate, "#0b7285"),
+    (Protocol::QuorateZookeeper, "#66d9e8"),
+    (Protocol::Zookeeper, "#e67700"),
+    (Protocol::Etcd, "#868e96"),
+];
 
 /// A target, its colour and its throughput.
 type Bar = (Protocol, &'static str, f64);
@@ -48,13 +52,16 @@ pub fn svg(report: &Report) -> String {
          <text x=\"12\" y=\"22\" font-size=\"15\">Operations a second, logarithmic; three members on one machine</text>\n"
     );
     let mut legend = 12.0;
-    for (target, colour) in TARGETS {
+    let shown = TARGETS
+        .iter()
+        .filter(|(target, _)| rows.iter().any(|(_, bars)| bars.iter().any(|bar| bar.0 == *target)));
+    for (target, colour) in shown {
         put(
             &mut out,
             format_args!("<rect x=\"{legend}\" y=\"34\" width=\"12\" height=\"12\" fill=\"{colour}\"/>"),
         );
         put(&mut out, format_args!("<text x=\"{}\" y=\"44\">{}</text>", legend + 17.0, target.name()));
-        legend += 110.0;
+        legend += 150.0;
     }
     for power in low as i32..=high as i32 {
         let at = x(10.0_f64.powi(power));

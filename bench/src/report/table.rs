@@ -8,7 +8,14 @@ use crate::workloads::Figures;
 use super::aims::{self, Direction};
 use super::{Pick, Report};
 
-const TARGETS: [Protocol; 3] = [Protocol::Quorate, Protocol::Zookeeper, Protocol::Etcd];
+const TARGETS: [Protocol; 4] =
+    [Protocol::Quorate, Protocol::QuorateZookeeper, Protocol::Zookeeper, Protocol::Etcd];
+/// Who is divided by whom.
+const RATIOS: [(Protocol, Protocol, &str); 3] = [
+    (Protocol::Quorate, Protocol::Zookeeper, "÷ zk"),
+    (Protocol::Quorate, Protocol::Etcd, "÷ etcd"),
+    (Protocol::QuorateZookeeper, Protocol::Zookeeper, "door ÷ zk"),
+];
 
 const COLUMNS: [(&str, Pick); 7] = [
     ("ops/s", |figures| figures.throughput),
@@ -44,16 +51,15 @@ pub fn text(report: &Report) -> String {
             if row.iter().all(Option::is_none) {
                 continue;
             }
-            let _ = write!(out, "{label:<24} {:<9}", target.name());
+            let _ = write!(out, "{label:<24} {:<17}", target.name());
             cells(&mut out, row);
         }
-        for peer in [Protocol::Zookeeper, Protocol::Etcd] {
-            let row =
-                COLUMNS.map(|(_, pick)| report.ratio((label, Protocol::Quorate, pick), (label, peer, pick)));
+        for (ours, peer, name) in RATIOS {
+            let row = COLUMNS.map(|(_, pick)| report.ratio((label, ours, pick), (label, peer, pick)));
             if row.iter().all(Option::is_none) {
                 continue;
             }
-            let _ = write!(out, "{:<24} {:<9}", "", format!("÷ {}", short(peer)));
+            let _ = write!(out, "{:<24} {name:<17}", "");
             let row = row.map(|ratio| ratio.map_or("–".into(), |ratio| format!("{}×", figure(ratio))));
             for (cell, width) in row.iter().zip(WIDTHS) {
                 let _ = write!(out, " {cell:>width$}");
@@ -78,7 +84,7 @@ pub fn floor_text(floor: &[Figures]) -> String {
     let mut out = String::new();
     header(&mut out);
     for figures in floor {
-        let _ = write!(out, "{:<24} {:<9}", figures.label, "floor");
+        let _ = write!(out, "{:<24} {:<17}", figures.label, "floor");
         cells(&mut out, COLUMNS.map(|(_, pick)| pick(figures)));
     }
     out
@@ -116,7 +122,7 @@ pub fn aims_text(report: &Report) -> String {
 const WIDTHS: [usize; 7] = [10, 9, 9, 9, 12, 12, 8];
 
 fn header(out: &mut String) {
-    let _ = write!(out, "{:<24} {:<9}", "workload", "target");
+    let _ = write!(out, "{:<24} {:<17}", "workload", "target");
     for ((name, _), width) in COLUMNS.iter().zip(WIDTHS) {
         let _ = write!(out, " {name:>width$}");
     }
@@ -137,14 +143,6 @@ fn figure(value: f64) -> String {
         large if large >= 100.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
-    }
-}
-
-fn short(peer: Protocol) -> &'static str {
-    match peer {
-        Protocol::Quorate => "quorate",
-        Protocol::Zookeeper => "zk",
-        Protocol::Etcd => "etcd",
     }
 }
 

@@ -85,6 +85,8 @@ pub trait Held: Send {
 pub enum Protocol {
     /// Quorate's session stream, through its SDK.
     Quorate,
+    /// Quorate's ZooKeeper door, through the same client as a real ZooKeeper.
+    QuorateZookeeper,
     /// ZooKeeper's wire protocol.
     Zookeeper,
     /// etcd's v3 gRPC API.
@@ -96,6 +98,7 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Quorate => "quorate",
+            Protocol::QuorateZookeeper => "quorate-zookeeper",
             Protocol::Zookeeper => "zookeeper",
             Protocol::Etcd => "etcd",
         }
@@ -106,11 +109,16 @@ impl Protocol {
         let connect = async {
             match self {
                 Protocol::Quorate => quorate::connect(endpoints).await,
-                Protocol::Zookeeper => zookeeper::connect(endpoints).await,
+                Protocol::QuorateZookeeper | Protocol::Zookeeper => zookeeper::connect(endpoints).await,
                 Protocol::Etcd => etcd::connect(endpoints).await,
             }
         };
         within(CONNECT_PATIENCE, "a connection", connect).await
+    }
+
+    /// Whether it has calls without a session.
+    pub fn has_unary_calls(self) -> bool {
+        matches!(self, Protocol::Quorate | Protocol::Etcd)
     }
 
     /// Opens a connection for unary calls without a session: Quorate's Znodes service. For etcd
@@ -119,7 +127,9 @@ impl Protocol {
         match self {
             Protocol::Quorate => within(CONNECT_PATIENCE, "a connection", unary::connect(endpoints)).await,
             Protocol::Etcd => self.connect(endpoints).await,
-            Protocol::Zookeeper => Err("ZooKeeper's protocol has no unary calls".into()),
+            Protocol::QuorateZookeeper | Protocol::Zookeeper => {
+                Err("ZooKeeper's protocol has no unary calls".into())
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ pub enum Workload {
     Churn,
     /// One lock, 16 contenders.
     Lock,
-    /// Unary gRPC creations: 8 × 8. ZooKeeper has none.
+    /// Unary gRPC creations: 8 × 8. ZooKeeper's protocol has none.
     Unary,
     /// kill -9 of the leader under load: until the next write is acknowledged.
     Failover,
@@ -78,7 +78,7 @@ impl Workload {
 
     /// Whether this target has what the workload asks for.
     pub fn suits(self, protocol: Protocol) -> bool {
-        self != Workload::Unary || protocol != Protocol::Zookeeper
+        self != Workload::Unary || protocol.has_unary_calls()
     }
 
     /// Sessions and requests in flight each, where they are not set otherwise.

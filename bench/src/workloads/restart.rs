@@ -10,7 +10,7 @@ use super::closed_loop::micros;
 use super::{Figures, Shape, ensure, histogram, tree};
 use crate::cluster::{Cluster, MEMBERS};
 use crate::failure::Outcome;
-use crate::targets::{Connection, Freshness, Protocol, within};
+use crate::targets::{Connection, Freshness, within};
 
 /// Between two looks.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
@@ -62,9 +62,11 @@ async fn look(cluster: &Cluster, member: usize, marker: &Bytes) -> Outcome<Optio
         tokio::time::sleep(ASK_AGAIN).await;
     }
     let endpoint = [cluster.endpoint(member).to_owned()];
-    let connection: Box<dyn Connection> = match cluster.protocol() {
-        Protocol::Zookeeper => cluster.protocol().connect(&endpoint).await?,
-        Protocol::Quorate | Protocol::Etcd => cluster.protocol().connect_unary(&endpoint).await?,
+    let protocol = cluster.protocol();
+    let connection: Box<dyn Connection> = if protocol.has_unary_calls() {
+        protocol.connect_unary(&endpoint).await?
+    } else {
+        protocol.connect(&endpoint).await?
     };
     let found = connection.get(MARKER, Freshness::Local).await?;
     let at = Instant::now();
