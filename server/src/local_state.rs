@@ -480,7 +480,8 @@ impl LocalState {
     /// Reads without a session and without leaving watches.
     pub fn read(&self, identities: &[Identity], request: &ReadRequest) -> ReadReply {
         let inner = self.lock();
-        let result = inner.state.read(request, &Caller { identities, session: None });
+        let caller = Caller { identities, session: None };
+        let result = inner.state.read(request, &caller).and_then(check_size);
         ReadReply { zxid: inner.state.zxid(), result }
     }
 

@@ -1,14 +1,16 @@
 //! The ZooKeeper door's decoder under random and mutated frames: it never panics, and what it makes
 //! of a frame is no larger than the frame allows.
 //!
-//! `FUZZ_FRAMES=100000000 cargo test --release -p quorate-server --test zookeeper_decoder` goes on for longer;
-//! `FUZZ_SEED` names where it begins.
+//! `FUZZ_SECONDS=600 cargo test --release -p quorate-server --test zookeeper_decoder -- --nocapture` goes on for ten
+//! minutes (`FUZZ_FRAMES` for so many frames); `FUZZ_SEED` names where it begins.
 
-use bytes::Bytes;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
 use quorate_core::command::Operation;
 use quorate_core::id::SessionId;
 use quorate_core::request::ReadRequest;
-use quorate_server::frontends::zookeeper::jute::Reader;
+use quorate_server::frontends::zookeeper::jute::{Reader, take_frame};
 use quorate_server::frontends::zookeeper::records::ConnectRequest;
 use quorate_server::frontends::zookeeper::requests::{self, Asked};
 
@@ -135,15 +137,79 @@ fn size(asked: &Asked) -> usize {
     }
 }
 
+/// How long a run goes on.
+struct Course {
+    frames: u64,
+    until: Option<Instant>,
+    done: u64,
+}
+
+impl Course {
+    fn from_environment() -> (Course, Random) {
+        let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+        let until = number("FUZZ_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let random = Random(number("FUZZ_SEED").unwrap_or(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        (Course { frames: number("FUZZ_FRAMES").unwrap_or(FRAMES), until, done: 0 }, random)
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.done += 1;
+        match self.until {
+            Some(until) => !self.done.is_multiple_of(1024) || Instant::now() < until,
+            None => self.done <= self.frames,
+        }
+    }
+}
+
+#[test]
+fn no_stream_of_bytes_breaks_the_frames() {
+    const BYTES_MAX: usize = 4096;
+    let (mut course, mut random) = Course::from_environment();
+    let (mut whole, mut refused) = (0_u64, 0_u64);
+    while course.goes_on() {
+        let state = random.0;
+        let mut sent = Vec::new();
+        let mut wanted = Vec::new();
+        for _ in 0..random.below(5) {
+            let record = random.record();
+            sent.extend((record.len() as i32).to_be_bytes());
+            sent.extend(&record);
+            wanted.push(record);
+        }
+        let is_mutated = random.below(2) == 0;
+        if is_mutated {
+            random.mutate(&mut sent);
+        }
+        let mut buffer = BytesMut::new();
+        let mut taken = Vec::new();
+        let mut rest = &sent[..];
+        'stream: while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(1 + random.below(rest.len()));
+            buffer.extend_from_slice(piece);
+            rest = behind;
+            loop {
+                match take_frame(&mut buffer, BYTES_MAX) {
+                    Ok(Some(frame)) => taken.push(frame),
+                    Ok(None) => break,
+                    Err(_) => {
+                        refused += 1;
+                        break 'stream;
+                    }
+                }
+            }
+            assert!(buffer.capacity() <= 4 * (sent.len() + BYTES_MAX), "random state {state:#x}");
+        }
+        whole += taken.len() as u64;
+        assert!(is_mutated || taken == wanted, "random state {state:#x}: {taken:?} of {wanted:?}");
+    }
+    assert!(whole > 0 && refused > 0, "{whole} frames, {refused} refusals");
+}
+
 #[test]
 fn no_frame_breaks_the_decoder() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
-    };
-    let (seed, frames) = (number("FUZZ_SEED", 1), number("FUZZ_FRAMES", FRAMES));
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let (mut course, mut random) = Course::from_environment();
     let mut understood = 0_u64;
-    for _ in 0..frames {
+    while course.goes_on() {
         let state = random.0;
         let mut record = random.record();
         random.mutate(&mut record);
@@ -162,5 +228,7 @@ fn no_frame_breaks_the_decoder() {
         }
     }
     // Frames that are all refused would prove little.
+    let frames = course.done;
     assert!(understood > frames / 20, "only {understood} of {frames} frames were understood");
+    println!("{frames} frames, {understood} of them understood");
 }

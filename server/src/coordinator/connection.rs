@@ -203,6 +203,10 @@ impl SessionLoop {
     async fn serve(&mut self, mut requests: InboxReceiver) -> Result<(), Ended> {
         let mut taken = Vec::new();
         while requests.recv_many(&mut taken, TAKE_MAX).await > 0 {
+            // Nobody would be told the answers any more: a client that only sends is not served.
+            if self.outbox.is_closed() {
+                return Err(Ended);
+            }
             let (session, epoch) = self.id;
             self.coordinator.shared.heartbeats.touch(session, epoch);
             let mut reads = Vec::new();
@@ -222,9 +226,13 @@ impl SessionLoop {
                     Incoming::Rearm { xid, since, watches } => {
                         self.serve_reads(&mut reads).await?;
                         self.wait_in_flight(0, 0).await?;
-                        let local = &self.coordinator.shared.local;
-                        local.rearm_for_session(session, epoch, &self.identities, since, &watches);
-                        self.answer_read(xid, Ok(ReadResult::Watch));
+                        let limits = self.coordinator.limits();
+                        let checked = watches.iter().try_for_each(|(_, path)| limits.check_path(path));
+                        if checked.is_ok() {
+                            let local = &self.coordinator.shared.local;
+                            local.rearm_for_session(session, epoch, &self.identities, since, &watches);
+                        }
+                        self.answer_read(xid, checked.map(|()| ReadResult::Watch));
                     }
                     Incoming::Identified { xid, identity } => {
                         self.serve_reads(&mut reads).await?;

@@ -2,7 +2,8 @@
 //!
 //! local_state pushes under its lock and never waits; the door's writing half takes batches.
 //! A client that does not read fast enough overflows its queue: the queue closes with
-//! `Overloaded`, the door ends the connection, and the session lives on to be resumed.
+//! `Overloaded`, the door ends the connection, and the session lives on to be resumed. A door that
+//! waits for such a client in a write learns of it from [`OutboxSignal::closed`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quorate_core::change::{Value, WatchEvent};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{Position, WriteNumber, Zxid};
-use quorate_core::reply::{Child, ReadReply, ReadResult, WriteReply};
+use quorate_core::reply::{Child, ReadReply, ReadResult, WriteReply, WriteResult};
 use tokio::sync::Notify;
 
 /// Beyond this many messages the connection is closed.
@@ -84,6 +85,8 @@ pub struct OutboxSignal {
 struct Shared {
     queue: Mutex<Queue>,
     ready: Notify,
+    /// Told once, at the close.
+    closed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +109,7 @@ enum End {
 
 /// Makes a connection's outbox.
 pub fn outbox() -> (Outbox, OutboxReader) {
-    let shared = Arc::new(Shared { queue: Mutex::default(), ready: Notify::new() });
+    let shared = Arc::new(Shared { queue: Mutex::default(), ready: Notify::new(), closed: Notify::new() });
     (Outbox { shared: shared.clone() }, OutboxReader { shared })
 }
 
@@ -142,7 +145,7 @@ impl Outbox {
                 format!("client reads too slowly: over {MESSAGES_MAX} messages or {BYTES_MAX} bytes waited"),
             )));
             drop(queue);
-            self.wake();
+            self.end();
             return Pushed::Closed;
         }
         if is_first { Pushed::First } else { Pushed::Behind }
@@ -154,16 +157,22 @@ impl Outbox {
         self.shared.ready.notify_one();
     }
 
+    /// Tells everybody who waits that the queue is closed.
+    fn end(&self) {
+        self.wake();
+        self.shared.closed.notify_one();
+    }
+
     /// Ends the connection with this reason once what is queued has been taken.
     pub fn close(&self, reason: Error) {
         self.shared.lock().closed.get_or_insert(End::Because(reason));
-        self.wake();
+        self.end();
     }
 
     /// Ends the connection in good order once what is queued has been taken.
     pub fn finish(&self) {
         self.shared.lock().closed.get_or_insert(End::Finished);
-        self.wake();
+        self.end();
     }
 
     /// Whether the connection has ended or is about to.
@@ -223,6 +232,21 @@ impl OutboxSignal {
             ready.await;
         }
     }
+
+    /// Waits until the connection has ended or is about to: messages may still wait to be taken. One
+    /// task may wait.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn closed(&self) {
+        loop {
+            let closed = self.shared.closed.notified();
+            if self.shared.lock().closed.is_some() {
+                return;
+            }
+            closed.await;
+        }
+    }
 }
 
 impl Drop for OutboxReader {
@@ -263,11 +287,28 @@ impl Shared {
 /// What a message holds in memory, roughly: enough to bound it.
 fn weight(message: &Outgoing) -> usize {
     128 + match message {
-        Outgoing::Read { reply, .. } => reply.result.as_ref().map_or(0, weight_of_read),
-        Outgoing::Event(event) => match &event.body.value {
-            Value::Kept(Some(data)) if event.with_value => data.len(),
-            _ => 0,
-        },
+        Outgoing::Read { reply, .. } => reply.result.as_ref().map_or_else(weight_of_error, weight_of_read),
+        Outgoing::Write { reply, .. } => reply.result.as_ref().map_or_else(weight_of_error, weight_of_write),
+        Outgoing::Event(event) => {
+            let value = match &event.body.value {
+                Value::Kept(Some(data)) if event.with_value => data.len(),
+                _ => 0,
+            };
+            event.body.path.len() + value
+        }
+        Outgoing::Heartbeat { .. } => 0,
+    }
+}
+
+/// An error names the path that it is about.
+fn weight_of_error(error: &Error) -> usize {
+    error.detail.len()
+}
+
+fn weight_of_write(result: &WriteResult) -> usize {
+    match result {
+        WriteResult::Created { path, .. } => path.len(),
+        WriteResult::Multi(results) => results.iter().map(|result| 128 + weight_of_write(result)).sum(),
         _ => 0,
     }
 }
@@ -283,6 +324,7 @@ pub fn weight_of_read(result: &ReadResult) -> usize {
         }
         ReadResult::Multi(results) => results.iter().flatten().map(weight_of_read).sum(),
         ReadResult::Ephemerals(paths) => paths.iter().map(String::len).sum(),
+        ReadResult::Synced(path) => path.len(),
         _ => 0,
     }
 }

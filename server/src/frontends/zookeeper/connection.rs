@@ -18,10 +18,10 @@ use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{SessionId, WriteNumber, Zxid};
 use quorate_core::request::Consistency;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Door;
-use super::jute::Reader as Jute;
+use super::jute::{Reader as Jute, take_frame};
 use super::records::{
     ConnectRequest, XID_PING, begin_frame, end_frame, put_connect_response, put_event, put_reply_header,
 };
@@ -43,7 +43,10 @@ const READ_BYTES: usize = 64 << 10;
 /// Messages taken from the outbox at once.
 const TAKE_MAX: usize = 512;
 /// A write buffer that grew beyond this is given back.
-const BUFFER_KEPT: usize = 256 << 10;
+pub(super) const BUFFER_KEPT: usize = 256 << 10;
+
+/// How long a client may take to take what is left when its connection ends.
+pub(super) const PARTING: Duration = Duration::from_secs(10);
 
 /// What the next answer must look like.
 #[derive(Debug)]
@@ -200,14 +203,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 
     /// A frame that is there already; the outer `None`: what is there is no frame.
     fn buffered(&mut self) -> Option<Option<Bytes>> {
-        let Some(length) = self.buffer.first_chunk::<4>() else { return Some(None) };
-        let length = usize::try_from(i32::from_be_bytes(*length)).ok().filter(|l| *l <= FRAME_BYTES_MAX)?;
-        if self.buffer.len() < 4 + length {
-            self.buffer.reserve(4 + length - self.buffer.len());
-            return Some(None);
-        }
-        let mut frame = self.buffer.split_to(4 + length);
-        Some(Some(frame.split_off(4).freeze()))
+        take_frame(&mut self.buffer, FRAME_BYTES_MAX).ok()
     }
 
     async fn fill(&mut self) -> Option<()> {
@@ -366,6 +362,12 @@ struct WritingHalf<W> {
 impl<W: AsyncWrite + Unpin> WritingHalf<W> {
     async fn run(mut self) {
         let mut out = BytesMut::new();
+        // A client that reads nothing would hold a write for ever.
+        let signal = self.outbox.signal();
+        let mut parting = std::pin::pin!(async move {
+            signal.closed().await;
+            sleep(PARTING).await;
+        });
         while let Ok(taken) = self.outbox.take(TAKE_MAX).await {
             if taken.is_empty() {
                 return;
@@ -377,7 +379,13 @@ impl<W: AsyncWrite + Unpin> WritingHalf<W> {
                     break;
                 }
             }
-            if self.writer.write_all(&out).await.and(self.writer.flush().await).is_err() || !goes_on {
+            let writer = &mut self.writer;
+            let is_written = tokio::select! {
+                biased;
+                written = async { writer.write_all(&out).await.and(writer.flush().await) } => written.is_ok(),
+                () = &mut parting => false,
+            };
+            if !is_written || !goes_on {
                 break;
             }
             if out.capacity() > BUFFER_KEPT {
@@ -386,7 +394,7 @@ impl<W: AsyncWrite + Unpin> WritingHalf<W> {
             out.clear();
         }
         // The peer may have gone first.
-        let _ = self.writer.shutdown().await;
+        let _ = timeout(PARTING, self.writer.shutdown()).await;
     }
 
     /// Puts one message; false if the connection ends behind it.

@@ -12,11 +12,16 @@ use quorate_core::reply::ReadResult;
 use quorate_core::request::ReadRequest;
 use quorate_core::state::Caller;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Duration, timeout};
 
 use super::{Door, Listed, read_only};
 
-/// The ZooKeeper whose protocol this door speaks, then our own version.
-const VERSION: &str = concat!("3.9.5-quorate-", env!("CARGO_PKG_VERSION"), ", built on 2026-11-21 00:00 UTC");
+/// The ZooKeeper whose protocol this door speaks, then our own version. The date is written as ZooKeeper did
+/// until 3.6: the Go client reads no other.
+const VERSION: &str = concat!("3.9.5-quorate-", env!("CARGO_PKG_VERSION"), ", built on 11/21/2026 00:00 UTC");
+
+/// How long whoever asked may take to take the answer.
+const TAKING: Duration = Duration::from_secs(10);
 
 /// Answers a word and ends the connection; unknown words get nothing.
 pub async fn answer(door: &Door, word: [u8; 4], mut writer: impl AsyncWrite + Unpin) {
@@ -25,10 +30,12 @@ pub async fn answer(door: &Door, word: [u8; 4], mut writer: impl AsyncWrite + Un
         word => text(door, word),
     };
     let Some(text) = answer else { return };
-    // Whoever asked may have gone.
-    if writer.write_all(text.as_bytes()).await.is_ok() {
-        let _ = writer.shutdown().await;
-    }
+    // Whoever asked may have gone, or may read nothing.
+    let answering = async {
+        writer.write_all(text.as_bytes()).await?;
+        writer.shutdown().await
+    };
+    let _ = timeout(TAKING, answering).await;
 }
 
 fn text(door: &Door, word: &[u8; 4]) -> Option<String> {

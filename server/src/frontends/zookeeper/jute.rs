@@ -7,6 +7,22 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
+/// Takes a whole frame off the front of what has come, and makes room for the rest of one that has not;
+/// an error if its length is negative or more than `bytes_max`.
+pub fn take_frame(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, Malformed> {
+    let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| Malformed)?;
+    if length > bytes_max {
+        return Err(Malformed);
+    }
+    if buffer.len() < 4 + length {
+        buffer.reserve(4 + length - buffer.len());
+        return Ok(None);
+    }
+    let mut frame = buffer.split_to(4 + length);
+    Ok(Some(frame.split_off(4).freeze()))
+}
+
 /// Takes a record apart. Every length is checked against what is there before anything is made of it.
 #[derive(Debug)]
 pub struct Reader {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
 use super::Door;
-use super::connection::Frames;
+use super::connection::{BUFFER_KEPT, Frames, PARTING};
 use super::jute::Reader as Jute;
 use super::records::{
     ConnectRequest, XID_PING, begin_frame, end_frame, opcode, put_connect_response, put_reply_header,
@@ -83,8 +83,13 @@ pub(super) async fn serve<R, W>(
         }
     });
     loop {
-        if writer.write_all(&out).await.and(writer.flush().await).is_err() {
+        let written =
+            timeout(silence, async { writer.write_all(&out).await.and(writer.flush().await) }).await;
+        if !matches!(written, Ok(Ok(()))) {
             return;
+        }
+        if out.capacity() > BUFFER_KEPT {
+            out = BytesMut::new();
         }
         out.clear();
         let frame = tokio::select! {
@@ -94,12 +99,12 @@ pub(super) async fn serve<R, W>(
         let Ok(Some(frame)) = frame else { break };
         let mut jute = Jute::new(frame);
         let (Ok(xid), Ok(code)) = (jute.int(), jute.int()) else { break };
-        if !reading.answer(&mut out, xid, code, &mut jute) {
-            let _ = writer.write_all(&out).await; // it may have gone
+        if !reading.answer(&mut out, xid, code, &mut jute).await {
+            let _ = timeout(PARTING, writer.write_all(&out)).await; // it may have gone
             break;
         }
     }
-    let _ = writer.shutdown().await; // it may have gone first
+    let _ = timeout(PARTING, writer.shutdown()).await; // it may have gone first
 }
 
 struct Reading {
@@ -110,7 +115,7 @@ struct Reading {
 
 impl Reading {
     /// Puts the answer to a request; false if the connection ends behind it.
-    fn answer(&mut self, out: &mut BytesMut, xid: i32, code: i32, jute: &mut Jute) -> bool {
+    async fn answer(&mut self, out: &mut BytesMut, xid: i32, code: i32, jute: &mut Jute) -> bool {
         let zxid = self.door.coordinator.local().progress_now().zxid.0;
         let (asked, shape) = requests::read(code, jute, self.session);
         let is_last = matches!(&asked, Asked::Refused(_, true)) || code == opcode::CLOSE_SESSION;
@@ -136,7 +141,7 @@ impl Reading {
             }
             Asked::Write(_) if code == opcode::CLOSE_SESSION => Ok(ReadResult::Watch),
             Asked::Write(_) | Asked::Reconfig(_) => Err(not_here()),
-            Asked::Read(request) => self.read(&request),
+            Asked::Read(request) => self.read(&request).await,
             Asked::Rearm { .. } => Ok(ReadResult::Watch),
             Asked::Refused(error, _) => Err(error),
         };
@@ -144,7 +149,7 @@ impl Reading {
         !is_last
     }
 
-    fn read(&self, request: &ReadRequest) -> Result<ReadResult, Error> {
+    async fn read(&self, request: &ReadRequest) -> Result<ReadResult, Error> {
         match request {
             ReadRequest::Sync { .. } => Err(not_here()),
             ReadRequest::WhoAmI => Ok(ReadResult::Identities(self.identities.clone())),
@@ -153,7 +158,9 @@ impl Reading {
             ReadRequest::RemoveWatch { path, .. } | ReadRequest::CheckWatch { path, .. } => {
                 Err(Error::new(ErrorKind::NoWatcher, path.clone()))
             }
-            request => self.door.coordinator.local().read(&self.identities, request).result,
+            request => {
+                self.door.coordinator.read(&self.identities, request, Consistency::Session).await?.result
+            }
         }
     }
 }
