@@ -53,6 +53,10 @@ fn parse(text: &str, my_id: impl Fn(&Path) -> Option<String>) -> Result<(Setting
     let port = file.take("clientPort").or(own.as_ref().and_then(|own| own.client_port.clone()));
     let address = file.take("clientPortAddress").unwrap_or_else(|| "0.0.0.0".into());
     let admin: Option<u16> = file.number("admin.serverPort")?;
+    // There is no member without that door: a port that nobody knows stands for none.
+    let is_admin_off =
+        file.take("admin.enableServer").is_some_and(|value| value.eq_ignore_ascii_case("false"));
+    let admin = if is_admin_off { Some(0) } else { admin };
     let secure = file.take("secureClientPort");
     let secure_address = file.take("secureClientPortAddress").unwrap_or_else(|| address.clone());
     // A PEM key store holds the key and the certificates in one file.
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn a_usual_file_becomes_settings() {
         let text = "# three servers\ntickTime=1000\ndataDir=/data/zk\nclientPort=2181\ninitLimit=5\nsyncLimit=2\n\
-                    maxClientCnxns=0\nautopurge.purgeInterval=1\n\
+                    maxClientCnxns=0\nadmin.enableServer=false\nadmin.serverPort=8080\nautopurge.purgeInterval=1\n\
                     server.1=a:2888:3888\nserver.2=b:2888:3888:participant;2181\nserver.3=c:2888:3888:observer\n";
         let (settings, ignored) = parse(text, |_| Some("2\n".into())).expect("parses");
         assert_eq!(settings.member_id, Some(2));
@@ -170,6 +174,7 @@ mod tests {
         assert_eq!(settings.peer_listen.as_deref(), Some("b:2888"));
         assert_eq!(settings.zookeeper_listen.as_deref(), Some("0.0.0.0:2181"));
         assert_eq!(settings.zookeeper_connections, Some(usize::MAX));
+        assert_eq!(settings.http_listen.as_deref(), Some("127.0.0.1:0"));
         assert_eq!(
             (settings.session_timeout_min_ms, settings.session_timeout_max_ms),
             (Some(2000), Some(20000))
