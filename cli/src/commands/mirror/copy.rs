@@ -1,12 +1,13 @@
 //! Makes one tree like another, some nodes at a time, parents first. Whatever is alike already is
 //! left alone, so that an interrupted copy is simply begun again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use zookeeper_client::EventType;
 
 use super::side::{Node, Side};
 use crate::context::Context;
@@ -14,6 +15,8 @@ use crate::failure::{Failure, Outcome};
 
 /// Nodes under way at once.
 const AT_ONCE: usize = 64;
+/// How often a node is tried whose parents come and go.
+const TRIES: usize = 5;
 /// Each side's own.
 const OWN: &str = "/zookeeper";
 
@@ -73,7 +76,7 @@ pub(super) async fn tree(
         {
             under_way.push(async move {
                 let mut own = Copied::default();
-                let children = one(source, target, &path, delete, &mut own).await?;
+                let children = one(source, target, &path, delete, &mut own).await?.unwrap_or_default();
                 Ok::<_, Failure>((path, children, own))
             });
         }
@@ -86,6 +89,34 @@ pub(super) async fn tree(
     }
 }
 
+/// Copies nodes of one depth that have changed, some at a time. One that was deleted, and is still
+/// missing, is removed with all below it.
+pub(super) async fn changed(
+    source: &Side,
+    target: &Side,
+    paths: BTreeMap<String, EventType>,
+    delete: bool,
+    copied: &mut Copied,
+) -> Outcome {
+    let copies = futures_util::stream::iter(paths).map(|(path, kind)| async move {
+        let mut own = Copied::default();
+        let was_deleted = kind == EventType::NodeDeleted;
+        if was_deleted && source.read(&path).await?.is_none() {
+            if target.read(&path).await?.is_some_and(|there| !there.is_ephemeral) {
+                remove(target, &path, &mut own).await?;
+            }
+        } else {
+            node(source, target, &path, delete, &mut own).await?;
+        }
+        Ok::<_, Failure>(own)
+    });
+    let mut copies = copies.buffer_unordered(AT_ONCE);
+    while let Some(own) = copies.next().await {
+        copied.add(own?);
+    }
+    Ok(())
+}
+
 /// Copies one node as it is now: it may be gone.
 pub(super) async fn node(
     source: &Side,
@@ -94,28 +125,37 @@ pub(super) async fn node(
     delete: bool,
     copied: &mut Copied,
 ) -> Outcome {
-    ensure_parents(source, target, path).await?;
-    one(source, target, path, delete, copied).await.map(|_| ())
+    // Its parents may go and come back between two reads of them.
+    for _ in 0..TRIES {
+        ensure_parents(source, target, path).await?;
+        if one(source, target, path, delete, copied).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Ok(()) // they keep changing: further events tell
 }
 
-/// Makes the target's node like the source's; the names of the source's children.
+/// Makes the target's node like the source's; the names of the source's children, or `None` if the
+/// target's node has no parent.
 async fn one(
     source: &Side,
     target: &Side,
     path: &str,
     delete: bool,
     copied: &mut Copied,
-) -> Outcome<Vec<String>> {
+) -> Outcome<Option<Vec<String>>> {
     let (wanted, there) = futures_util::try_join!(source.read(path), target.read(path))?;
     match (wanted, there) {
         (Some(wanted), _) if wanted.is_ephemeral => {
             copied.ephemerals += 1;
-            Ok(Vec::new())
+            Ok(Some(Vec::new()))
         }
         (Some(wanted), None) => {
-            target.create(path, &wanted).await?;
+            if !target.create(path, &wanted).await? {
+                return Ok(None);
+            }
             copied.created += 1;
-            Ok(wanted.children)
+            Ok(Some(wanted.children))
         }
         (Some(wanted), Some(there)) => {
             let is_data_old = wanted.data != there.data;
@@ -135,15 +175,15 @@ async fn one(
                     }
                 }
             }
-            Ok(wanted.children)
+            Ok(Some(wanted.children))
         }
         (None, Some(there)) => {
             if delete && !there.is_ephemeral {
                 remove(target, path, copied).await?;
             }
-            Ok(Vec::new())
+            Ok(Some(Vec::new()))
         }
-        (None, None) => Ok(Vec::new()),
+        (None, None) => Ok(Some(Vec::new())),
     }
 }
 
@@ -158,8 +198,7 @@ pub(super) async fn remove(target: &Side, top: &str, copied: &mut Copied) -> Out
         }
     }
     for path in doomed.iter().rev() {
-        target.delete(path).await?;
-        copied.deleted += 1;
+        copied.deleted += u64::from(target.delete(path).await?);
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! Copies what changes, until Ctrl-C. Changes of ACLs make no event: the comparison at the end finds them.
+//!
+//! A node that the source deleted is deleted here; what the source never had is left alone, unless the
+//! whole target is to become like it (`delete`). Deletions that were missed while the connection was away
+//! are only found then.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -17,7 +21,7 @@ const TOGETHER: Duration = Duration::from_millis(20);
 pub(super) async fn run(
     source: &Side,
     target: &Side,
-    top: &str,
+    (top, delete): (&str, bool),
     mut changes: PersistentWatcher,
     copied: &mut Copied,
     bar: &ProgressBar,
@@ -37,7 +41,8 @@ pub(super) async fn run(
                 break;
             }
         }
-        let mut paths = BTreeSet::new();
+        // The last change of each: by depth, as parents must be there before their children.
+        let mut paths: BTreeMap<usize, BTreeMap<String, EventType>> = BTreeMap::new();
         let mut is_all_in_doubt = false;
         for event in events {
             match (event.event_type, event.session_state) {
@@ -50,17 +55,18 @@ pub(super) async fn run(
                 // What happened while the connection was away was not told.
                 (EventType::Session, SessionState::SyncConnected) => is_all_in_doubt = true,
                 (EventType::Session, _) => {}
-                _ => {
-                    paths.insert(event.path);
+                (kind, _) if is_common(&event.path) => {
+                    let depth = event.path.matches('/').count();
+                    paths.entry(depth).or_default().insert(event.path, kind);
                 }
+                _ => {}
             }
         }
         if is_all_in_doubt {
-            copy::tree(source, target, top, true, copied, bar).await?;
+            copy::tree(source, target, top, delete, copied, bar).await?;
         }
-        // In the order of their names parents come before children.
-        for path in paths.iter().filter(|path| is_common(path)) {
-            copy::node(source, target, path, true, copied).await?;
+        for level in paths.into_values() {
+            copy::changed(source, target, level, delete, copied).await?;
         }
         bar.set_message(format!(
             "{} created, {} changed, {} deleted",

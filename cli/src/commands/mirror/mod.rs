@@ -110,7 +110,7 @@ async fn mirror(context: &Context, source: &Side, target: &Side, arguments: &Mir
     copy::tree(source, target, path, arguments.delete, &mut copied, &bar).await?;
     if let Some(changes) = changes {
         bar.suspend(|| context.output.note("copied; following until Ctrl-C"));
-        follow::run(source, target, path, changes, &mut copied, &bar).await?;
+        follow::run(source, target, (path, arguments.delete), changes, &mut copied, &bar).await?;
     }
     let mut comparison = compare::compare(source, target, path).await?;
     for _ in 0..ROUNDS {

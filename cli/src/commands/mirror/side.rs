@@ -83,21 +83,23 @@ impl Side {
         }
     }
 
-    /// Makes a node; one that somebody else has just made will do.
-    pub async fn create(&self, path: &str, node: &Node) -> Outcome {
+    /// Makes a node; one that somebody else has just made will do. False if its parent is missing.
+    pub async fn create(&self, path: &str, node: &Node) -> Outcome<bool> {
         match self {
             Side::ZooKeeper(client) => {
                 let acl: Vec<zk::Acl> = node.acl.iter().map(acl_of).collect();
                 let options = zk::CreateMode::Persistent.with_acls(zk::Acls::new(&acl));
                 match client.create(path, &node.data, &options).await {
-                    Ok(_) | Err(zk::Error::NodeExists) => Ok(()),
+                    Ok(_) | Err(zk::Error::NodeExists) => Ok(true),
+                    Err(zk::Error::NoNode) => Ok(false),
                     Err(error) => Err(zookeeper_failure(&error, path)),
                 }
             }
             Side::Quorate(client) => match client.create(path, node.data.clone()).acl(node.acl.clone()).await
             {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == ErrorKind::NodeExists => Ok(()),
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::NodeExists => Ok(true),
+                Err(error) if error.kind() == ErrorKind::NoNode => Ok(false),
                 Err(error) => Err(Failure::from_client(&error, path)),
             },
         }
@@ -132,16 +134,17 @@ impl Side {
         }
     }
 
-    /// Removes a node without children; one that is missing will do.
-    pub async fn delete(&self, path: &str) -> Outcome {
+    /// Removes a node without children; false if it was missing.
+    pub async fn delete(&self, path: &str) -> Outcome<bool> {
         match self {
             Side::ZooKeeper(client) => match client.delete(path, None).await {
-                Ok(()) | Err(zk::Error::NoNode) => Ok(()),
+                Ok(()) => Ok(true),
+                Err(zk::Error::NoNode) => Ok(false),
                 Err(error) => Err(zookeeper_failure(&error, path)),
             },
             Side::Quorate(client) => match client.delete(path).await {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == ErrorKind::NoNode => Ok(()),
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::NoNode => Ok(false),
                 Err(error) => Err(Failure::from_client(&error, path)),
             },
         }
