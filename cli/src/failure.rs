@@ -59,6 +59,11 @@ impl Failure {
         Failure::told(name_of(ErrorKind::Unavailable), UNAVAILABLE, message)
     }
 
+    /// Whether waiting may help.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Failure::Told { code: UNAVAILABLE, .. })
+    }
+
     /// What should be there is not.
     pub fn not_found(message: impl Into<String>) -> Failure {
         Failure::told(name_of(ErrorKind::NoNode), NOT_FOUND, message)

@@ -106,6 +106,7 @@ grep -q "^equal" "$work/import.log"
 "$QUORATE" delete /followed/ours >/dev/null
 output=$("$QUORATE" export zookeeper --to "$hosts" --path /followed)
 printf '%s\n' "$output"
-grep -q " 0 created, 0 changed, 0 deleted" <<<"$output" && grep -q "^equal" <<<"$output"
+grep -q " 0 created, 0 changed, 0 deleted" <<<"$output" || { echo "the import left what the source had deleted"; exit 1; }
+grep -q "^equal" <<<"$output"
 /usr/bin/python3 "$here/writer.py" "$door" 2 100
 echo "the same client writes at Quorate's door: done"

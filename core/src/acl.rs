@@ -152,10 +152,10 @@ pub fn resolve<'a>(list: &'a [AclEntry], identities: &[Identity]) -> Result<Cow<
     Ok(Cow::Owned(resolved))
 }
 
-/// The id that a `digest` credential proves: `user:base64(sha1(user:password))`. `None` unless the
-/// credential is `user:password` in UTF-8.
+/// The id that a `digest` credential proves: `user:base64(sha1(user:password))`. One without a colon is
+/// all user, as ZooKeeper takes it. `None` unless it is UTF-8.
 pub fn digest_id(credential: &[u8]) -> Option<String> {
-    let (user, _) = std::str::from_utf8(credential).ok()?.split_once(':')?;
+    let user = std::str::from_utf8(credential).ok()?.split(':').next()?;
     Some(format!("{user}:{}", BASE64_STANDARD.encode(Sha1::digest(credential))))
 }
 

@@ -119,7 +119,7 @@ struct Inner {
 }
 
 /// Beyond this an answer is refused: the client asks in pages.
-const REPLY_BYTES_MAX: usize = 16 << 20;
+const REPLY_BYTES_MAX: usize = 32 << 20;
 
 /// The name of watches left again by [`LocalState::rearm_for_session`]: their doors know no names.
 const REARMED: WatchId = WatchId(0);

@@ -197,6 +197,33 @@ fn an_id_that_is_null_is_an_empty_one() {
 }
 
 #[test]
+fn a_credential_without_a_colon_is_a_user() {
+    let member = Member::start(&[]);
+    let mut credential = vec![0; 4];
+    put_bytes(&mut credential, Some(b"digest"));
+    put_bytes(&mut credential, Some(b"ann"));
+    let (mut hers, _) = member.session();
+    hers.ask(-4, AUTH, &credential);
+    assert_eq!(hers.receive().expect("an answer").error, 0);
+    let mut record = Vec::new();
+    put_bytes(&mut record, Some(b"/hers"));
+    put_bytes(&mut record, Some(b"data"));
+    record.extend([0, 0, 0, 1, 0, 0, 0, 31]);
+    put_bytes(&mut record, Some(b"auth"));
+    put_bytes(&mut record, Some(b""));
+    record.extend([0; 4]);
+    hers.ask(1, CREATE, &record);
+    assert_eq!(hers.receive().expect("an answer").error, 0);
+    let (mut another, _) = member.session();
+    another.ask(1, GET_DATA, &read("/hers", false));
+    assert_eq!(another.receive().expect("an answer").error, -102);
+    another.ask(-4, AUTH, &credential);
+    assert_eq!(another.receive().expect("an answer").error, 0);
+    another.ask(2, GET_DATA, &read("/hers", false));
+    assert_eq!(another.receive().expect("an answer").error, 0);
+}
+
+#[test]
 fn connections_from_one_address_have_a_limit() {
     let member = Member::start(&[("--zookeeper-connections", "3")]);
     let held: Vec<_> = (0..3).map(|_| member.session()).collect();

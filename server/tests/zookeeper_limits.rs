@@ -10,18 +10,18 @@ use std::net::TcpStream;
 use std::thread::scope;
 use std::time::Instant;
 
-use zookeeper_support::{Member, PATIENCE, Session, Wire, create, put_bytes, read, set};
+use zookeeper_support::{Member, PATIENCE, Session, Wire, create, put_bytes, read};
 
 const CREATE: i32 = 1;
 const EXISTS: i32 = 3;
 const GET_DATA: i32 = 4;
-const SET_DATA: i32 = 5;
 const MULTI_READ: i32 = 22;
 const SET_WATCHES: i32 = 101;
 const ADD_WATCH: i32 = 106;
 /// Watches that a connection may leave.
 const WATCHES_MAX: i32 = 100_000;
 const RECURSIVE: i32 = 1;
+const SEQUENTIAL: i32 = 2;
 
 /// A socket and a session on it.
 fn bare_session(member: &Member) -> (TcpStream, Wire) {
@@ -44,8 +44,9 @@ fn framed(xid: i32, code: i32, body: &[u8]) -> Vec<u8> {
 
 /// Sends this again and again until the door ends the connection.
 fn send_until_cut(mut stream: TcpStream, frames: &[u8]) {
+    // A queue of 64 MiB has to fill.
     let started = Instant::now();
-    while started.elapsed() < PATIENCE {
+    while started.elapsed() < PATIENCE * 4 {
         match stream.write_all(frames) {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
@@ -94,13 +95,12 @@ fn a_client_that_reads_nothing_is_cut() {
     let (mut witness, _) = member.session();
     witness.ask(1, CREATE, &create("/large", &vec![b'x'; 500_000], 0));
     assert_eq!(witness.receive().expect("an answer").error, 0);
-    // Large answers, and small ones that hold the path of a node that is missing.
-    let missing = format!("/{}", "x".repeat(4_000));
+    // Data, and answers that hold a path.
+    let path = format!("/{}", "x".repeat(4_000));
     let large = framed(1, GET_DATA, &read("/large", false)).repeat(100);
-    let many = framed(1, EXISTS, &read(&missing, false)).repeat(100);
-    let writes = framed(1, SET_DATA, &set(&missing, b"")).repeat(100);
+    let writes = framed(1, CREATE, &create(&path, b"", SEQUENTIAL)).repeat(100);
     scope(|scope| {
-        for frames in [&large, &many, &writes] {
+        for frames in [&large, &writes] {
             let (stream, _) = bare_session(&member);
             scope.spawn(move || send_until_cut(stream, frames));
         }

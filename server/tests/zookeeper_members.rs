@@ -28,6 +28,8 @@ fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
 
     drop(second);
     first.wait_until("the quorum is gone", |member| member.word("isro") == "ro");
+    // Who wants to write is turned away, to go on to another member.
+    assert!(first.connect().greet(&Session::default()).is_none());
     let mut reader = first.connect();
     let asked = Session { zxid: created.zxid, ..content.clone() };
     let session = reader.greet(&asked).expect("a welcome");

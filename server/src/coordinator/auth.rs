@@ -34,7 +34,7 @@ impl Authenticator {
             ));
         }
         let Some(id) = acl::digest_id(credential) else {
-            return Err(Error::new(ErrorKind::AuthFailed, "credential: must be user:password"));
+            return Err(Error::new(ErrorKind::AuthFailed, "credential: must be user:password in UTF-8"));
         };
         let mut identities = Vec::new();
         if self.super_digest.as_ref().is_some_and(|digest| digest.0 == id) {

@@ -32,7 +32,7 @@ const TAKE_MAX: usize = 512;
 const CATCH_UP: Duration = Duration::from_millis(500);
 
 /// What a client asks for when it connects.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connect {
     /// Resume this session, or open a new one.
     pub resume: Option<(SessionId, [u8; 16])>,

@@ -99,12 +99,18 @@ impl Member {
         Wire::over(stream)
     }
 
-    /// A connection with a new session.
+    /// A connection with a new session. Like any client it comes again if it is turned away: on a busy
+    /// machine a quorum may not answer for a while.
     pub fn session(&self) -> (Wire, Session) {
-        let mut wire = self.connect();
-        let session = wire.greet(&Session::default()).expect("a welcome");
-        assert_ne!(session.id, 0);
-        (wire, session)
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            let mut wire = self.connect();
+            if let Some(session) = wire.greet(&Session::default()) {
+                assert_ne!(session.id, 0);
+                return (wire, session);
+            }
+        }
+        panic!("not in {PATIENCE:?}: a welcome");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether two trees are alike: a digest of every node on both sides.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -64,6 +64,11 @@ fn digest<'a>(nodes: impl Iterator<Item = (&'a String, &'a u128)>) -> String {
         all.update(&digest.to_be_bytes());
     }
     format!("{:032x}", all.digest128())
+}
+
+/// The paths that a side has, ephemerals apart.
+pub(super) async fn paths_of(side: &Side, top: &str) -> Outcome<BTreeSet<String>> {
+    Ok(digests(side, top).await?.into_keys().collect())
 }
 
 async fn digests(side: &Side, top: &str) -> Outcome<BTreeMap<String, u128>> {

@@ -1,21 +1,33 @@
 //! Copies what changes, until Ctrl-C. Changes of ACLs make no event: the comparison at the end finds them.
 //!
-//! A node that the source deleted is deleted here; what the source never had is left alone, unless the
-//! whole target is to become like it (`delete`). Deletions that were missed while the connection was away
-//! are only found then.
+//! What the source deletes is deleted, also while the connection to it was away; what it never had is left
+//! alone, unless the whole target is to become like it (`delete`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use zookeeper_client::{EventType, PersistentWatcher, SessionState};
+use zookeeper_client::{EventType, PersistentWatcher};
 
+use super::compare::paths_of;
 use super::copy::{self, Copied, is_common};
 use super::side::Side;
 use crate::failure::{Failure, Outcome};
 
 /// Changes that come within this of each other are copied together.
 const TOGETHER: Duration = Duration::from_millis(20);
+
+/// Between two attempts while somebody is away.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What is still to be copied.
+#[derive(Default)]
+struct Due {
+    /// The last change of each path: by depth, as parents must be there before their children.
+    levels: BTreeMap<usize, BTreeMap<String, EventType>>,
+    /// What happened while the connection was away was not told.
+    is_all_in_doubt: bool,
+}
 
 /// Copies until Ctrl-C.
 pub(super) async fn run(
@@ -26,14 +38,19 @@ pub(super) async fn run(
     copied: &mut Copied,
     bar: &ProgressBar,
 ) -> Outcome {
+    // What the source is known to have.
+    let mut known = paths_of(source, top).await?;
+    let mut due = Due::default();
     loop {
+        let is_due = due.is_all_in_doubt || !due.levels.is_empty();
         let first = tokio::select! {
-            event = changes.changed() => event,
+            event = changes.changed() => Some(event),
+            () = tokio::time::sleep(AGAIN), if is_due => None,
             stop = tokio::signal::ctrl_c() => {
                 return stop.map_err(|error| Failure::other(format!("Ctrl-C cannot be heard: {error}")));
             }
         };
-        let mut events = vec![first];
+        let mut events = Vec::from_iter(first);
         while let Ok(event) = tokio::time::timeout(TOGETHER, changes.changed()).await {
             let is_over = event.session_state.is_terminated();
             events.push(event);
@@ -41,9 +58,6 @@ pub(super) async fn run(
                 break;
             }
         }
-        // The last change of each: by depth, as parents must be there before their children.
-        let mut paths: BTreeMap<usize, BTreeMap<String, EventType>> = BTreeMap::new();
-        let mut is_all_in_doubt = false;
         for event in events {
             match (event.event_type, event.session_state) {
                 (EventType::Session, state) if state.is_terminated() => {
@@ -52,25 +66,49 @@ pub(super) async fn run(
                     ))
                     .with_hint("run it again: it goes on where it stood"));
                 }
-                // What happened while the connection was away was not told.
-                (EventType::Session, SessionState::SyncConnected) => is_all_in_doubt = true,
-                (EventType::Session, _) => {}
+                (EventType::Session, _) => due.is_all_in_doubt = true,
                 (kind, _) if is_common(&event.path) => {
+                    known.insert(event.path.clone());
                     let depth = event.path.matches('/').count();
-                    paths.entry(depth).or_default().insert(event.path, kind);
+                    due.levels.entry(depth).or_default().insert(event.path, kind);
                 }
                 _ => {}
             }
         }
-        if is_all_in_doubt {
-            copy::tree(source, target, top, delete, copied, bar).await?;
-        }
-        for level in paths.into_values() {
-            copy::changed(source, target, level, delete, copied).await?;
-        }
-        bar.set_message(format!(
-            "{} created, {} changed, {} deleted",
-            copied.created, copied.changed, copied.deleted
-        ));
+        let message = match copy_due(source, target, (top, delete), (&due, &mut known), copied, bar).await {
+            Ok(()) => {
+                due = Due::default();
+                format!("{} created, {} changed, {} deleted", copied.created, copied.changed, copied.deleted)
+            }
+            // A member has gone, its successor is being found.
+            Err(failure) if failure.is_unavailable() => {
+                due.is_all_in_doubt = true;
+                "waiting for a connection".into()
+            }
+            Err(failure) => return Err(failure),
+        };
+        bar.set_message(message);
     }
+}
+
+async fn copy_due(
+    source: &Side,
+    target: &Side,
+    (top, delete): (&str, bool),
+    (due, known): (&Due, &mut BTreeSet<String>),
+    copied: &mut Copied,
+    bar: &ProgressBar,
+) -> Outcome {
+    if due.is_all_in_doubt {
+        let now = paths_of(source, top).await?;
+        let gone: BTreeMap<String, EventType> =
+            known.difference(&now).map(|path| (path.clone(), EventType::NodeDeleted)).collect();
+        copy::changed(source, target, gone, delete, copied).await?;
+        copy::tree(source, target, top, delete, copied, bar).await?;
+        *known = now;
+    }
+    for level in due.levels.values() {
+        copy::changed(source, target, level.clone(), delete, copied).await?;
+    }
+    Ok(())
 }

@@ -167,9 +167,12 @@ fn zookeeper_failure(error: &zk::Error, path: &str) -> Failure {
     match error {
         zk::Error::NoAuth => Failure::other(message)
             .with_hint("prove who may: --zookeeper-auth digest:USER:PASSWORD, the superuser for all"),
-        zk::Error::NoHosts | zk::Error::Timeout | zk::Error::ConnectionLoss | zk::Error::SessionExpired => {
-            Failure::unavailable(message)
-        }
+        // The crate's own are those of the socket.
+        zk::Error::NoHosts
+        | zk::Error::Timeout
+        | zk::Error::ConnectionLoss
+        | zk::Error::SessionExpired
+        | zk::Error::Custom(_) => Failure::unavailable(message),
         _ => Failure::other(message),
     }
 }

@@ -38,6 +38,10 @@ use crate::tasks::TaskGuard;
 const FRAME_BYTES_MAX: usize = 0xf_ffff;
 /// How long a client may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
+/// A client whose session is not there after this long is let wait only while there is a quorum.
+const QUORUM_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two attempts to attach while the leader changes.
+const ATTACH_AGAIN: Duration = Duration::from_millis(50);
 /// The socket is read in pieces of about this size.
 const READ_BYTES: usize = 64 << 10;
 /// Messages taken from the outbox at once.
@@ -108,7 +112,7 @@ async fn open<R, W>(
     };
     let read_only = hello.read_only.map(|_| false);
     let mut out = BytesMut::new();
-    let connection = match door.coordinator.connect(connect).await {
+    let connection = match attach(&door, &connect).await {
         Ok(connection) => connection,
         Err(error) => {
             tracing::debug!(%address, %error, "a ZooKeeper client was not let in");
@@ -130,6 +134,29 @@ async fn open<R, W>(
     let traffic = Arc::new(Traffic::default());
     let _listed = door.connections.list(address, attachment.session, attachment.timeout_ms, traffic.clone());
     converse(door, frames, writer, connection, (identities, traffic)).await;
+}
+
+/// Opens or resumes the session. A client of a member without a quorum is soon turned away, to go on to
+/// another member; one that comes while a leader is elected waits for it.
+async fn attach(door: &Door, connect: &Connect) -> Result<Connection, Error> {
+    let started = Instant::now();
+    loop {
+        let mut attempt = std::pin::pin!(door.coordinator.connect(connect.clone()));
+        let result = loop {
+            match timeout(QUORUM_PATIENCE, &mut attempt).await {
+                Ok(result) => break result,
+                Err(_) if read_only::has_quorum(&door.coordinator).await => {}
+                Err(_) => return Err(Error::new(ErrorKind::Unavailable, "no quorum")),
+            }
+        };
+        match result {
+            // The way to the leader broke; attaching again is harmless.
+            Err(error) if error.kind == ErrorKind::Unavailable && started.elapsed() < QUORUM_PATIENCE => {
+                sleep(ATTACH_AGAIN).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 async fn converse<R, W>(
