@@ -1,9 +1,10 @@
 //! Copies what changes, until Ctrl-C. Changes of ACLs make no event: the comparison at the end finds them.
 //!
-//! What the source deletes is deleted, also while the connection to it was away; what it never had is left
-//! alone, unless the whole target is to become like it (`delete`).
+//! What the source deletes is deleted, also while the connection to it was away: whatever was once found
+//! there, and so may have been copied, is looked for again. What it never had is left alone, unless the
+//! whole target is to become like it (`delete`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -38,8 +39,6 @@ pub(super) async fn run(
     copied: &mut Copied,
     bar: &ProgressBar,
 ) -> Outcome {
-    // What the source is known to have.
-    let mut known = paths_of(source, top).await?;
     let mut due = Due::default();
     loop {
         let is_due = due.is_all_in_doubt || !due.levels.is_empty();
@@ -68,14 +67,16 @@ pub(super) async fn run(
                 }
                 (EventType::Session, _) => due.is_all_in_doubt = true,
                 (kind, _) if is_common(&event.path) => {
-                    known.insert(event.path.clone());
+                    if kind == EventType::NodeDeleted {
+                        source.found().remove(&event.path);
+                    }
                     let depth = event.path.matches('/').count();
                     due.levels.entry(depth).or_default().insert(event.path, kind);
                 }
                 _ => {}
             }
         }
-        let message = match copy_due(source, target, (top, delete), (&due, &mut known), copied, bar).await {
+        let message = match copy_due(source, target, (top, delete), &due, copied, bar).await {
             Ok(()) => {
                 due = Due::default();
                 format!("{} created, {} changed, {} deleted", copied.created, copied.changed, copied.deleted)
@@ -95,17 +96,21 @@ async fn copy_due(
     source: &Side,
     target: &Side,
     (top, delete): (&str, bool),
-    (due, known): (&Due, &mut BTreeSet<String>),
+    due: &Due,
     copied: &mut Copied,
     bar: &ProgressBar,
 ) -> Outcome {
     if due.is_all_in_doubt {
+        let before = source.found().clone();
         let now = paths_of(source, top).await?;
         let gone: BTreeMap<String, EventType> =
-            known.difference(&now).map(|path| (path.clone(), EventType::NodeDeleted)).collect();
-        copy::changed(source, target, gone, delete, copied).await?;
+            before.difference(&now).map(|path| (path.clone(), EventType::NodeDeleted)).collect();
+        source.found().retain(|path| !gone.contains_key(path));
+        if let Err(failure) = copy::changed(source, target, gone.clone(), delete, copied).await {
+            source.found().extend(gone.into_keys());
+            return Err(failure);
+        }
         copy::tree(source, target, top, delete, copied, bar).await?;
-        *known = now;
     }
     for level in due.levels.values() {
         copy::changed(source, target, level.clone(), delete, copied).await?;

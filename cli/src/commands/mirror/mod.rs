@@ -85,7 +85,7 @@ struct MirrorJson {
 pub async fn import(arguments: ImportArguments, context: &mut Context) -> Outcome {
     let ImportFrom::Zookeeper(arguments) = arguments.from;
     let source = Side::zookeeper(&arguments.from, &arguments.zookeeper_auth).await?;
-    let target = Side::Quorate(context.session().await?);
+    let target = Side::quorate(context.session().await?);
     mirror(context, &source, &target, &arguments).await
 }
 
@@ -94,7 +94,7 @@ pub async fn export(arguments: ExportArguments, context: &mut Context) -> Outcom
     if arguments.follow {
         return Err(Failure::usage("--follow: only an import follows"));
     }
-    let source = Side::Quorate(context.session().await?);
+    let source = Side::quorate(context.session().await?);
     let target = Side::zookeeper(&arguments.from, &arguments.zookeeper_auth).await?;
     mirror(context, &source, &target, &arguments).await
 }

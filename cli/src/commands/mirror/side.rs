@@ -1,5 +1,8 @@
 //! A tree that is read and written: a ZooKeeper ensemble's, or a Quorate cluster's.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use bytes::Bytes;
 use quorate::{AclEntry, ErrorKind, Permissions};
 use zookeeper_client as zk;
@@ -9,7 +12,14 @@ use crate::values::AuthArgument;
 
 /// See the file's comment.
 #[derive(Debug)]
-pub(super) enum Side {
+pub(super) struct Side {
+    tree: Tree,
+    /// The lasting nodes that were found here.
+    found: Mutex<BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+enum Tree {
     ZooKeeper(zk::Client),
     Quorate(quorate::Client),
 }
@@ -31,15 +41,37 @@ impl Side {
             connector = connector.with_auth(&auth.scheme, auth.credential.as_ref());
         }
         match connector.connect(servers).await {
-            Ok(client) => Ok(Side::ZooKeeper(client)),
+            Ok(client) => Ok(Side::of(Tree::ZooKeeper(client))),
             Err(error) => Err(Failure::unavailable(format!("no ZooKeeper at {servers}: {error}"))),
         }
     }
 
+    /// A cluster.
+    pub fn quorate(client: quorate::Client) -> Side {
+        Side::of(Tree::Quorate(client))
+    }
+
+    fn of(tree: Tree) -> Side {
+        Side { tree, found: Mutex::default() }
+    }
+
+    /// The lasting nodes that were found here and not forgotten since.
+    pub fn found(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Everything of a node; `None` if it is missing.
     pub async fn read(&self, path: &str) -> Outcome<Option<Node>> {
-        match self {
-            Side::ZooKeeper(client) => {
+        let node = self.look(path).await?;
+        if node.as_ref().is_some_and(|node| !node.is_ephemeral) {
+            self.found().insert(path.to_owned());
+        }
+        Ok(node)
+    }
+
+    async fn look(&self, path: &str) -> Outcome<Option<Node>> {
+        match &self.tree {
+            Tree::ZooKeeper(client) => {
                 let (data, children, acl) = futures_util::join!(
                     client.get_data(path),
                     client.list_children(path),
@@ -60,7 +92,7 @@ impl Side {
                     is_ephemeral: stat.ephemeral_owner != 0,
                 }))
             }
-            Side::Quorate(client) => {
+            Tree::Quorate(client) => {
                 let calls = (client.get(path).send(), client.list(path).send(), client.acl(path).send());
                 let (node, children, acl) = futures_util::join!(calls.0, calls.1, calls.2);
                 let is_missing = |kind: Option<ErrorKind>| kind == Some(ErrorKind::NoNode);
@@ -85,8 +117,8 @@ impl Side {
 
     /// Makes a node; one that somebody else has just made will do. False if its parent is missing.
     pub async fn create(&self, path: &str, node: &Node) -> Outcome<bool> {
-        match self {
-            Side::ZooKeeper(client) => {
+        match &self.tree {
+            Tree::ZooKeeper(client) => {
                 let acl: Vec<zk::Acl> = node.acl.iter().map(acl_of).collect();
                 let options = zk::CreateMode::Persistent.with_acls(zk::Acls::new(&acl));
                 match client.create(path, &node.data, &options).await {
@@ -95,7 +127,7 @@ impl Side {
                     Err(error) => Err(zookeeper_failure(&error, path)),
                 }
             }
-            Side::Quorate(client) => match client.create(path, node.data.clone()).acl(node.acl.clone()).await
+            Tree::Quorate(client) => match client.create(path, node.data.clone()).acl(node.acl.clone()).await
             {
                 Ok(_) => Ok(true),
                 Err(error) if error.kind() == ErrorKind::NodeExists => Ok(true),
@@ -107,12 +139,12 @@ impl Side {
 
     /// Sets a node's data.
     pub async fn set(&self, path: &str, data: &Bytes) -> Outcome {
-        match self {
-            Side::ZooKeeper(client) => {
+        match &self.tree {
+            Tree::ZooKeeper(client) => {
                 let set = client.set_data(path, data, None).await;
                 set.map(|_| ()).map_err(|error| zookeeper_failure(&error, path))
             }
-            Side::Quorate(client) => {
+            Tree::Quorate(client) => {
                 let set = client.set(path, data.clone()).await;
                 set.map(|_| ()).map_err(|error| Failure::from_client(&error, path))
             }
@@ -121,13 +153,13 @@ impl Side {
 
     /// Sets a node's ACL.
     pub async fn set_acl(&self, path: &str, acl: &[AclEntry]) -> Outcome {
-        match self {
-            Side::ZooKeeper(client) => {
+        match &self.tree {
+            Tree::ZooKeeper(client) => {
                 let acl: Vec<zk::Acl> = acl.iter().map(acl_of).collect();
                 let set = client.set_acl(path, &acl, None).await;
                 set.map(|_| ()).map_err(|error| zookeeper_failure(&error, path))
             }
-            Side::Quorate(client) => {
+            Tree::Quorate(client) => {
                 let set = client.set_acl(path, acl.to_vec()).await;
                 set.map(|_| ()).map_err(|error| Failure::from_client(&error, path))
             }
@@ -136,13 +168,13 @@ impl Side {
 
     /// Removes a node without children; false if it was missing.
     pub async fn delete(&self, path: &str) -> Outcome<bool> {
-        match self {
-            Side::ZooKeeper(client) => match client.delete(path, None).await {
+        match &self.tree {
+            Tree::ZooKeeper(client) => match client.delete(path, None).await {
                 Ok(()) => Ok(true),
                 Err(zk::Error::NoNode) => Ok(false),
                 Err(error) => Err(zookeeper_failure(&error, path)),
             },
-            Side::Quorate(client) => match client.delete(path).await {
+            Tree::Quorate(client) => match client.delete(path).await {
                 Ok(_) => Ok(true),
                 Err(error) if error.kind() == ErrorKind::NoNode => Ok(false),
                 Err(error) => Err(Failure::from_client(&error, path)),
@@ -152,12 +184,12 @@ impl Side {
 
     /// All changes of a tree from now on.
     pub async fn changes(&self, path: &str) -> Outcome<zk::PersistentWatcher> {
-        match self {
-            Side::ZooKeeper(client) => {
+        match &self.tree {
+            Tree::ZooKeeper(client) => {
                 let watch = client.watch(path, zk::AddWatchMode::PersistentRecursive).await;
                 watch.map_err(|error| zookeeper_failure(&error, path))
             }
-            Side::Quorate(_) => Err(Failure::usage("only an import follows")),
+            Tree::Quorate(_) => Err(Failure::usage("only an import follows")),
         }
     }
 }
