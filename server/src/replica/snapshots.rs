@@ -36,6 +36,8 @@ use crate::local_state::LocalState;
 
 /// How often it is looked at whether a checkpoint is due.
 const LOOK: Duration = Duration::from_millis(500);
+/// A checkpoint that takes so long is told to the operator, again after each such time.
+const LONG: Duration = Duration::from_secs(60);
 
 /// What openraft holds for a snapshot.
 pub enum SnapshotHandle {
@@ -285,6 +287,7 @@ pub(super) async fn run_checkpoints(inner: Arc<Inner>) {
     let snapshots = inner.snapshots.clone();
     let mut written = (snapshots.log.figures().bytes_written, Instant::now());
     let mut purge_to = snapshots.durable_index();
+    let mut told = Duration::ZERO;
     loop {
         sleep(LOOK).await;
         let durable = snapshots.durable_index();
@@ -299,11 +302,21 @@ pub(super) async fn run_checkpoints(inner: Arc<Inner>) {
         let appended = snapshots.log.figures().bytes_written;
         let is_due = appended.saturating_sub(written.0) >= snapshots.rules.log_bytes
             || (written.1.elapsed() >= snapshots.rules.interval && applied > durable);
-        if is_due && lock(&snapshots.frozen).is_none() {
+        let is_under_way = lock(&snapshots.frozen).is_some();
+        if is_due && !is_under_way {
             written = (appended, Instant::now());
+            told = Duration::ZERO;
             if inner.raft.trigger().snapshot().await.is_err() {
                 return;
             }
+        }
+        let took = written.1.elapsed();
+        if is_under_way && took >= told + LONG {
+            told = took;
+            tracing::warn!(
+                seconds = took.as_secs(),
+                "a checkpoint is still being written, and the log is kept until it is durable: is the disk slow?"
+            );
         }
         if inner.raft.metrics().borrow_watched().running_state.is_err() {
             return;

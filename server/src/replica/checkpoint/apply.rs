@@ -15,8 +15,6 @@ use super::runs::Merge;
 
 /// While runs are applied, so many bytes of changes are taken for one block at a time.
 const STEP_BYTES: usize = 1 << 20;
-/// After so many bytes of blocks, sled is waited for.
-pub const DRAIN_BYTES: usize = 8 << 20;
 /// What a gathered change costs besides its key and value.
 const CHANGE_OVERHEAD: usize = 64;
 
@@ -57,7 +55,7 @@ pub fn plan(
 /// a crash at any point.
 pub fn apply_runs(database: &Database, directory: &Path, runs: &Range<u32>) -> Result<i64, CheckpointError> {
     let mut merge = Merge::open(directory, runs)?;
-    let (mut undrained, mut growth) = (0, 0);
+    let mut growth = 0;
     while let Some(first) = merge.peek().cloned() {
         let block = database.block_for(&first)?;
         let upper = database.block_above(&first)?;
@@ -70,13 +68,8 @@ pub fn apply_runs(database: &Database, directory: &Path, runs: &Range<u32>) -> R
             here.push(change);
         }
         let writes = update(database, &first, block.as_ref(), &here)?;
-        undrained += bytes_of(&writes);
         growth += growth_of(block.as_ref(), &writes);
         database.write_together(writes)?;
-        if undrained >= DRAIN_BYTES {
-            database.drain()?;
-            undrained = 0;
-        }
     }
     Ok(growth)
 }

@@ -9,12 +9,19 @@
 //! every commit ends with an fdatasync of its file by ourselves. Values are small and segments
 //! large, so that sled never moves a page out into a blob file, which it would not sync either;
 //! should there be one nonetheless, it is synced too.
+//!
+//! sled 0.34 can wait for itself. Its seven threads write buffers, and each of them then wants the
+//! lock on the list of segments; whoever holds that lock may be waiting for the file to be cut short,
+//! which is a task for the same threads. With seven buffers on their way nobody is left for it. So
+//! sled gets no flusher thread, which makes any number of them while it collects garbage (a page
+//! that is replaced collects some too), and who writes waits for sled after [`UNDRAINED_MAX`].
 
 use std::any::Any;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::blocks::{self, BlockWrite};
@@ -29,6 +36,10 @@ const CACHE: u64 = 16 << 20;
 /// most some 48 KiB and 4 KiB of others; a quarter of a segment must hold a page. sled has up to
 /// three segments in memory.
 const SEGMENT: usize = 4 << 20;
+
+/// After so many bytes of blocks sled is waited for: they fill a segment or two, pages and garbage that
+/// are written again with them included. Each batch is waited for: it ends a buffer or two by itself.
+const UNDRAINED_MAX: usize = 2 << 20;
 
 /// The threads of a sled that was closed a moment ago may hold its lock a little longer.
 const LOCK_TRIES: u32 = 200;
@@ -46,6 +57,8 @@ pub struct Database {
     path: PathBuf,
     /// There until it is dropped.
     tree: Option<sled::Db>,
+    /// Bytes written since sled was last waited for.
+    undrained: AtomicUsize,
 }
 
 impl Drop for Database {
@@ -65,10 +78,14 @@ impl Database {
     /// Opens a directory, or makes it.
     pub fn open(path: &Path) -> Result<Database, CheckpointError> {
         remove_half_written(path)?;
-        let config = sled::Config::new().path(path).cache_capacity(CACHE).segment_size(SEGMENT);
+        let config =
+            sled::Config::new().path(path).cache_capacity(CACHE).segment_size(SEGMENT).flush_every_ms(None);
         for _ in 0..LOCK_TRIES {
             match guarded(path, || config.open())? {
-                Ok(tree) => return Ok(Database { path: path.to_path_buf(), tree: Some(tree) }),
+                Ok(tree) => {
+                    let (path, undrained) = (path.to_path_buf(), AtomicUsize::new(0));
+                    return Ok(Database { path, tree: Some(tree), undrained });
+                }
                 Err(error) if !is_locked(&error) => return Err(sled_error(path, error)),
                 Err(_) => std::thread::sleep(LOCK_WAIT),
             }
@@ -98,16 +115,28 @@ impl Database {
 
     /// Writes one block; not durable, and not in one step with anything else.
     pub fn write(&self, write: BlockWrite) -> Result<(), CheckpointError> {
+        let bytes = write.value.as_ref().map_or(0, Vec::len);
         self.run(|tree| match write.value {
             Some(value) => tree.insert(write.key, value).map(drop),
             None => tree.remove(write.key).map(drop),
-        })
+        })?;
+        if self.undrained.fetch_add(bytes, Ordering::Relaxed) + bytes >= UNDRAINED_MAX {
+            return self.drain();
+        }
+        Ok(())
     }
 
     /// Writes blocks in one step; not durable. A block that is split must never be seen half: what
     /// moved to the new block would be in neither, and applying the runs again brings back changes only.
-    pub fn write_together(&self, writes: Vec<BlockWrite>) -> Result<(), CheckpointError> {
-        self.run(|tree| tree.apply_batch(batch_of(writes)))
+    pub fn write_together(&self, mut writes: Vec<BlockWrite>) -> Result<(), CheckpointError> {
+        match writes.len() {
+            0 => Ok(()),
+            1 => self.write(writes.remove(0)),
+            _ => {
+                self.run(|tree| tree.apply_batch(batch_of(writes)))?;
+                self.drain()
+            }
+        }
     }
 
     /// The block that a record with this key is in, if there is one: the last at or below it.
@@ -152,8 +181,9 @@ impl Database {
         CheckpointError::damaged(&self.path, what)
     }
 
-    /// Waits until what was written has left sled's buffers; it has no bound for them itself.
-    pub fn drain(&self) -> Result<(), CheckpointError> {
+    /// Waits until what was written has left sled's buffers.
+    fn drain(&self) -> Result<(), CheckpointError> {
+        self.undrained.store(0, Ordering::Relaxed);
         self.run(|tree| tree.flush().map(drop))
     }
 

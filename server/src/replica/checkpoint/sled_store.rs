@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 use quorate_core::record::RecordWrite;
 
-use super::apply::{DRAIN_BYTES, Overlay, apply_runs, cost, plan, sort};
+use super::apply::{Overlay, apply_runs, cost, plan, sort};
 use super::blocks::BlockBuilder;
 use super::database::{Database, sync_directory};
 use super::error::CheckpointError;
@@ -38,8 +38,9 @@ use crate::replica::files::{self, DiskFiles, Files};
 const CURRENT: &str = "CURRENT";
 /// Changes are gathered in memory up to this many bytes; above, they go to a run file.
 const GATHER_BYTES: usize = 8 << 20;
-/// A checkpoint whose blocks have more bytes than this is committed by way of runs.
-const BATCH_BYTES: usize = 8 << 20;
+/// A checkpoint whose blocks have more bytes than this is committed by way of runs: no more than sled
+/// takes in one step without filling many buffers (see database.rs).
+const BATCH_BYTES: usize = 2 << 20;
 /// More runs than this are made one: a start reads them all.
 const RUNS_MAX: usize = 12;
 /// Runs with more than so many times the blocks' bytes are applied as they are.
@@ -364,7 +365,6 @@ impl CheckpointStore for SledCheckpoints {
             path,
             database: Some(database),
             builder: BlockBuilder::default(),
-            undrained: 0,
             bytes: 0,
             sealed: None,
         }))
@@ -378,7 +378,6 @@ struct SledReplacement {
     /// `None` once it became the current one.
     database: Option<Database>,
     builder: BlockBuilder,
-    undrained: usize,
     bytes: u64,
     /// What it stands for, once it is whole and durable.
     sealed: Option<CheckpointMeta>,
@@ -389,15 +388,8 @@ impl Replacement for SledReplacement {
         let (Some(block), Some(database)) = (self.builder.push(key, value), &self.database) else {
             return Ok(());
         };
-        let bytes = block.value.as_ref().map_or(0, Vec::len);
-        self.undrained += bytes;
-        self.bytes += bytes as u64;
-        database.write(block)?;
-        if self.undrained >= DRAIN_BYTES {
-            self.undrained = 0;
-            database.drain()?;
-        }
-        Ok(())
+        self.bytes += block.value.as_ref().map_or(0, Vec::len) as u64;
+        database.write(block)
     }
 
     fn seal(&mut self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
