@@ -1,8 +1,9 @@
 //! openraft's network, spoken over a [`PeerTransport`].
 //!
-//! Entries travel on one stream a peer, requests pipelined, answers in order. A stream whose oldest
-//! unanswered request waits too long is given up, so that a frozen peer is noticed. Every failure
-//! is reported as `Unreachable`, which makes openraft back off instead of spinning.
+//! Entries travel on one stream a peer, requests pipelined, answers in order; a request that only
+//! tells of a newer commit gets none. A stream whose oldest unanswered request waits too long is given
+//! up, so that a frozen peer is noticed. Every failure is reported as `Unreachable`, which makes
+//! openraft back off instead of spinning.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -135,11 +136,15 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             let sent = Arc::new(AtomicU64::new(0));
             let counter = sent.clone();
             let (taken_for_held, mut held) = tokio::sync::mpsc::channel(1 << 12);
+            let mut before = None;
             let outbound = input.map(move |request| {
-                counter.fetch_add(1, Ordering::Relaxed);
+                let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+                // What adds nothing to the request before it, but tells of a newer commit, is not answered.
+                if before.replace(last) != Some(last) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
                 if is_broken(Break::ReplyBeforeCommit) {
-                    let last = request.entries.last().map(|entry| entry.log_id);
-                    let _ = taken_for_held.try_send(last.or(request.prev_log_id));
+                    let _ = taken_for_held.try_send(last);
                 }
                 encode(&envelope, &request)
             });

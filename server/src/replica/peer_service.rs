@@ -155,7 +155,15 @@ impl PeerService {
             let answer = async {
                 let results = raft.stream_append(ReceiverStream::new(receiver));
                 futures_util::pin_mut!(results);
+                let mut told = None;
                 while let Some(result) = results.next().await {
+                    // Word of a newer commit alone ends where the request before it did: its answer
+                    // would tell the leader nothing (which knows that none comes, see network).
+                    if let Ok(Ok(matching)) = &result
+                        && told.replace(*matching) == Some(*matching)
+                    {
+                        continue;
+                    }
                     let message = match result {
                         Ok(result) => Ok(encode::<StreamAppendResult<TypeConfig>>(&envelope, &result)),
                         Err(fatal) => Err(refused(fatal)),
