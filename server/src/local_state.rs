@@ -564,18 +564,18 @@ impl Inner {
 
     fn fire(&mut self, changes: &[Change]) {
         let Inner { watches, watchers, sleepers, .. } = self;
-        let mut woken = 0;
+        let mut told = 0;
         for change in changes {
             watches.trigger(change, &mut |watcher, event, list| {
-                if let Some(hearer) = watchers.get(&watcher)
-                    && acl::permits(list, Permissions::READ, &hearer.identities)
-                    && hearer.outbox.push_quietly(Outgoing::Event(event)) == Pushed::First
-                {
-                    woken += 1;
-                    match woken <= WOKEN_AT_ONCE {
-                        true => hearer.outbox.wake(),
-                        false => sleepers.push_back(hearer.outbox.clone()),
-                    }
+                let Some(Watcher { outbox, identities }) = watchers.get(&watcher) else { return };
+                if !acl::permits(list, Permissions::READ, identities) {
+                    return;
+                }
+                told += 1;
+                if told <= WOKEN_AT_ONCE {
+                    outbox.push(Outgoing::Event(event));
+                } else if outbox.push_quietly(Outgoing::Event(event)) == Pushed::First {
+                    sleepers.push_back(outbox.clone());
                 }
             });
         }
