@@ -439,6 +439,22 @@ impl Cluster {
         faults.ok_or_else(|| ClusterError::Impossible("members without the library for faults".into()))
     }
 
+    /// Lets the network, and these members' clocks and fsyncs, do right again.
+    ///
+    /// # Errors
+    /// [`ClusterError::Files`].
+    pub fn calm(&mut self, members: &[u64]) -> Result<(), ClusterError> {
+        if let Some(network) = &self.network {
+            network.calm();
+        }
+        for id in members {
+            if let Some(faults) = &mut self.member_mut(*id).faults {
+                faults.calm()?;
+            }
+        }
+        Ok(())
+    }
+
     /// All ids, in the order of their slots.
     pub fn ids(&self) -> Vec<u64> {
         self.members.iter().map(|member| member.id).collect()

@@ -38,18 +38,4 @@ impl Nemesis for ClockDrift {
         }
         .boxed_local()
     }
-
-    fn heal<'a>(
-        &'a self,
-        cluster: &'a mut Cluster,
-        members: &'a [u64],
-    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            for id in members {
-                cluster.faults(*id)?.drift(0)?;
-            }
-            cluster.wait_all_ready().await
-        }
-        .boxed_local()
-    }
 }

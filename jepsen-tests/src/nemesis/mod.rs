@@ -76,15 +76,15 @@ pub trait Nemesis {
         cluster: &'a mut Cluster,
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>>;
-    /// Puts them right again, and waits until they are. Where only the network was hurt, that is
-    /// to calm it.
+    /// Puts them right again, and waits until they are. Where only the network, clocks or fsyncs were
+    /// hurt, that is to calm those.
     fn heal<'a>(
         &'a self,
         cluster: &'a mut Cluster,
-        _members: &'a [u64],
+        members: &'a [u64],
     ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
         async move {
-            cluster.network()?.calm();
+            cluster.calm(members)?;
             cluster.wait_all_ready().await
         }
         .boxed_local()

@@ -37,18 +37,4 @@ impl Nemesis for SlowDisk {
         }
         .boxed_local()
     }
-
-    fn heal<'a>(
-        &'a self,
-        cluster: &'a mut Cluster,
-        members: &'a [u64],
-    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            for id in members {
-                cluster.faults(*id)?.slow_sync(Duration::ZERO)?;
-            }
-            cluster.wait_all_ready().await
-        }
-        .boxed_local()
-    }
 }
