@@ -39,7 +39,9 @@ pub enum SessionState {
     /// Between connections. Requests wait; locks are still held, but not for longer than until the
     /// session's deadline: whoever must not act on a lost lock pauses here.
     Suspended,
-    /// The session is over, by the cluster's word or because its deadline passed without one.
+    /// The session is over, by the cluster's word or because its deadline passed without one. In the
+    /// second case the cluster may know the session a while longer: writes that were not answered may
+    /// take effect until it ends it, and its ephemerals stay as long.
     Expired,
     /// The client was closed.
     Closed,

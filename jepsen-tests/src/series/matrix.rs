@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// At most so many runs; 0 only writes the table.
     #[arg(long)]
     runs: Option<usize>,
+    /// So many at once, each with a cluster of its own.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Where results are kept: by default jepsen-tests/matrix.jsonl.
     #[arg(long)]
     results: Option<PathBuf>,
@@ -71,26 +75,86 @@ struct Row {
 /// Says what is in the way: no stamp, old programs, an unreadable file.
 pub fn run(arguments: Arguments) -> Result<bool, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let results = arguments.results.clone().unwrap_or_else(|| package.join("matrix.jsonl"));
     let stamp = server_code::stamp()?;
     check_programs()?;
-    let folder = super::runs_folder(arguments.folder.clone(), "matrix");
-    let mut all_valid = true;
-    for _ in 0..arguments.runs.unwrap_or(usize::MAX) {
-        // Read again each time: two of these may share the work.
-        let rows = read(&results)?;
-        let Some((workload, nemesis)) = next(&rows, &arguments, &stamp) else { break };
-        let row = one(&arguments, &stamp, &folder, workload, nemesis);
+    let progress =
+        Progress { left: arguments.runs.unwrap_or(usize::MAX), under_way: Vec::new(), all_valid: true };
+    let matrix = Matrix {
+        results: arguments.results.clone().unwrap_or_else(|| package.join("matrix.jsonl")),
+        readme: package.join("README.md"),
+        folder: super::runs_folder(arguments.folder.clone(), "matrix"),
+        arguments,
+        stamp,
+        progress: Mutex::new(progress),
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..matrix.arguments.jobs).map(|_| scope.spawn(|| matrix.work())).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err("a worker panicked".into())))
+    })?;
+    write_table(&matrix.readme, &read(&matrix.results)?, &matrix.stamp)?;
+    Ok(matrix.progress().all_valid)
+}
+
+/// The runs of one call.
+struct Matrix {
+    arguments: Arguments,
+    stamp: Stamp,
+    results: PathBuf,
+    readme: PathBuf,
+    folder: PathBuf,
+    /// Held while the files are read or written, too.
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// So many runs may yet begin.
+    left: usize,
+    under_way: Vec<(String, String)>,
+    all_valid: bool,
+}
+
+impl Matrix {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs what is missing, one after the other.
+    fn work(&self) -> Result<(), String> {
+        while let Some((workload, nemesis)) = self.take()? {
+            let row = one(&self.arguments, &self.stamp, &self.folder, workload, nemesis);
+            self.put(&row)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self) -> Result<Option<(String, String)>, String> {
+        let mut progress = self.progress();
+        // Read again each time: another call may share the work.
+        let rows = read(&self.results)?;
+        let mut missing = missing(&rows, &self.arguments, &self.stamp);
+        missing.retain(|pair| !progress.under_way.contains(pair));
+        if progress.left == 0 || missing.is_empty() {
+            return Ok(None);
+        }
+        progress.left -= 1;
+        let pair = missing.remove(0);
+        progress.under_way.push(pair.clone());
+        Ok(Some(pair))
+    }
+
+    fn put(&self, row: &Row) -> Result<(), String> {
+        let mut progress = self.progress();
         println!(
             "{:13} {:18} {:6} operations {:3} faults  {}",
             row.workload, row.nemesis, row.operations, row.faults, row.verdict
         );
-        all_valid &= row.verdict == "valid";
-        append(&results, &row)?;
-        write_table(&package.join("README.md"), &read(&results)?, &stamp)?;
+        progress.all_valid &= row.verdict == "valid";
+        append(&self.results, row)?;
+        progress.under_way.retain(|(workload, nemesis)| (workload, nemesis) != (&row.workload, &row.nemesis));
+        write_table(&self.readme, &read(&self.results)?, &self.stamp)
     }
-    write_table(&package.join("README.md"), &read(&results)?, &stamp)?;
-    Ok(all_valid)
 }
 
 /// Programs that are older than the code would give it results that are not its own.
@@ -105,8 +169,8 @@ fn check_programs() -> Result<(), String> {
     }
 }
 
-/// The workload and nemesis whose result is missing, those without any result first.
-fn next(rows: &[Row], arguments: &Arguments, stamp: &Stamp) -> Option<(String, String)> {
+/// The workloads and nemeses whose result is missing, those without any result first.
+fn missing(rows: &[Row], arguments: &Arguments, stamp: &Stamp) -> Vec<(String, String)> {
     let is_wanted = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     let mut missing: Vec<(usize, String, String)> = Vec::new();
     for nemesis in nemesis::all().iter().filter(|one| is_wanted(&arguments.nemesis, one.name())) {
@@ -130,7 +194,7 @@ fn next(rows: &[Row], arguments: &Arguments, stamp: &Stamp) -> Option<(String, S
         }
     }
     missing.sort_by_key(|(count, ..)| *count);
-    missing.into_iter().next().map(|(_, workload, nemesis)| (workload, nemesis))
+    missing.into_iter().map(|(_, workload, nemesis)| (workload, nemesis)).collect()
 }
 
 fn one(arguments: &Arguments, stamp: &Stamp, folder: &Path, workload: String, nemesis: String) -> Row {
@@ -199,7 +263,12 @@ fn write_table(readme: &Path, rows: &[Row], stamp: &Stamp) -> Result<(), String>
         return Err(format!("{}: the marks of the matrix are missing", readme.display()));
     };
     let new = format!("{}{BEGIN}\n{}{}", &text[..begin], table(rows, stamp), &text[end..]);
-    if new == text { Ok(()) } else { std::fs::write(readme, new).map_err(failed) }
+    if new == text {
+        return Ok(());
+    }
+    // At once, for another call may be about to read it.
+    let beside = readme.with_extension("md.new");
+    std::fs::write(&beside, new).and_then(|()| std::fs::rename(&beside, readme)).map_err(failed)
 }
 
 /// The newest result of each workload and nemesis on three members, older code in brackets.
