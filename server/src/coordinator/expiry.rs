@@ -19,6 +19,8 @@ use crate::replica::SessionTouches;
 
 /// Sessions are looked at this often: an expiry is at most this late.
 const SESSION_TICK: Duration = Duration::from_millis(200);
+/// A session's end that has not applied, for want of a quorum perhaps, is proposed again after this.
+const PROPOSE_AGAIN: Duration = Duration::from_secs(1);
 /// TTL nodes are looked at this often.
 const TTL_TICK: Duration = Duration::from_secs(1);
 /// Containers are looked at this often.
@@ -39,8 +41,8 @@ pub struct Deadlines {
 struct Heard {
     epoch: AttachEpoch,
     since: Instant,
-    /// Its end was proposed: whatever is heard now comes too late.
-    is_ending: bool,
+    /// When its end was last proposed: whatever is heard now comes too late.
+    ending: Option<Instant>,
 }
 
 impl SessionTouches for Deadlines {
@@ -53,10 +55,10 @@ impl SessionTouches for Deadlines {
             if let Some(entry) = heard.get_mut(session)
                 && entry.epoch <= *epoch
             {
-                if entry.is_ending && entry.epoch == *epoch {
+                if entry.ending.is_some() && entry.epoch == *epoch {
                     is_promised = false;
                 } else {
-                    *entry = Heard { epoch: *epoch, since: now, is_ending: false };
+                    *entry = Heard { epoch: *epoch, since: now, ending: None };
                 }
             }
         }
@@ -122,12 +124,18 @@ impl Coordinator {
             for session in sessions {
                 let mut entry = match heard.get(&session.session) {
                     Some(known) if known.epoch >= session.epoch => *known,
-                    _ => Heard { epoch: session.epoch, since: now, is_ending: false },
+                    _ => Heard { epoch: session.epoch, since: now, ending: None },
                 };
                 let timeout = Duration::from_millis(u64::from(session.timeout_ms));
-                if now.duration_since(entry.since) > timeout {
+                if now.duration_since(entry.since) > timeout
+                    && entry.ending.is_none_or(|at| now.duration_since(at) >= PROPOSE_AGAIN)
+                {
+                    if entry.ending.is_none() {
+                        let session = session.session;
+                        tracing::info!(%session, "session was silent for its timeout; ending it");
+                    }
                     // Noted before it is proposed: from here on no heartbeat of it is answered.
-                    entry.is_ending = true;
+                    entry.ending = Some(now);
                     due.push((session.session, entry.epoch));
                 }
                 still.insert(session.session, entry);
@@ -135,10 +143,9 @@ impl Coordinator {
             *heard = still;
         }
         for (session, epoch) in due {
-            tracing::info!(%session, "session was silent for its timeout; ending it");
             let reason = CloseReason::Expired { epoch };
             if self.propose_for_house(term, Operation::CloseSession { session, reason }).is_err() {
-                return; // overloaded: the next tick tries again
+                return; // overloaded: they are proposed again
             }
         }
     }
