@@ -24,8 +24,16 @@ finish() {
 }
 trap finish EXIT
 
-# Ports with room for three members, below those that the kernel gives to outgoing connections.
+# Ports with room for three members, below those that the kernel gives to outgoing connections, and at which
+# nobody listens.
+is_free() {
+  local offset
+  for offset in 0 1 80 10 11 90 20 21 100 200 201 202; do
+    if (: <"/dev/tcp/127.0.0.1/$(($1 + offset))") 2>/dev/null; then return 1; fi
+  done
+}
 base=$((12000 + RANDOM % 1500 * 10))
+until is_free "$base"; do base=$((12000 + RANDOM % 1500 * 10)); done
 "$QUORATED" dev --port "$base" --zookeeper-port "$((base + 200))" >"$work/server.log" 2>&1 &
 server=$!
 first=127.0.0.1:$((base + 200))
