@@ -151,7 +151,8 @@ fn read_record(code: i32, reader: &mut Reader<'_>) -> Result<Vec<Field>, Short> 
                 let permissions = Field::Int(reader.int()?.into());
                 Ok(vec![permissions, Field::Text(reader.text()?), Field::Text(reader.text()?)])
             };
-            let mut fields = vec![Field::List(read_vector(reader, entry)?)];
+            // What "auth" stands for ZooKeeper lists in a hash's order.
+            let mut fields = vec![Field::Set(sorted(read_vector(reader, entry)?))];
             fields.extend(read_stat(reader)?);
             fields
         }
