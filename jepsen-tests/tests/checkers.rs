@@ -450,8 +450,14 @@ fn a_cluster_that_does_not_come_back_is_rejected() {
         dead = dead.invoke(1, add(element)).info(1, add(element));
     }
     let late = Story(dead.0.clone()).alone(1, add(99), add(99));
-    dead.is_rejected(checker, "nothing succeeded after kill-one was healed");
+    dead.is_rejected(checker, "ms after kill-one was healed");
     late.is_rejected(checker, "ms after kill-one was healed");
+    // What lies behind the next fault's beginning is that fault's.
+    let mut again = hurt().entry(NEMESIS, Kind::Info, fault(false), None);
+    for element in 2..12 {
+        again = again.invoke(1, add(element)).info(1, add(element));
+    }
+    again.entry(NEMESIS, Kind::Info, fault(true), None).alone(1, add(99), add(99)).is_valid(checker);
     Story::default().is_rejected(checker, "nothing ever succeeded");
 }
 

@@ -1,17 +1,18 @@
 //! Availability: after each fault something succeeds again, in time.
 //!
 //! Reported: how long nothing succeeded after each fault began, and after it was healed. Judged: only
-//! the time after healing and without the next fault, since a majority's loss rightly stops everything.
+//! the time after healing and before the next fault. A majority's loss rightly stops everything, and
+//! what a dead client's session holds is rightly held until its timeout, which a new leader counts anew.
 
 use std::time::Duration;
 
 use super::{Anomaly, Checker, Verdict};
-use crate::history::{History, JUDGE, Kind, NEMESIS, Operation};
+use crate::history::{Entry, History, JUDGE, Kind, NEMESIS, Operation};
 
 /// See the file's comment.
 #[derive(Clone, Copy, Debug)]
 pub struct Availability {
-    /// How long after healing nothing may succeed, while there is no fault.
+    /// How long after healing, without a new fault, nothing may succeed.
     pub recovery_max: Duration,
 }
 
@@ -45,29 +46,6 @@ pub fn outages(history: &History) -> Vec<Duration> {
     begins.filter_map(|begin| Some(Duration::from_micros(first_from(&successes, begin)? - begin))).collect()
 }
 
-/// When faults began and were healed; one that never was lasts to the end.
-fn faults(history: &History) -> Vec<(u64, u64)> {
-    let mut faults = Vec::new();
-    let mut begun = None;
-    for entry in &history.entries {
-        match entry.operation {
-            Operation::Fault { healed: false, .. } => begun = begun.or(Some(entry.time_us)),
-            Operation::Fault { healed: true, .. } => {
-                faults.extend(begun.take().map(|begin| (begin, entry.time_us)));
-            }
-            _ => {}
-        }
-    }
-    faults.extend(begun.map(|begin| (begin, u64::MAX)));
-    faults
-}
-
-/// How much of this time was without faults.
-fn calm_time(faults: &[(u64, u64)], from: u64, to: u64) -> u64 {
-    let overlaps = faults.iter().map(|(begin, end)| (*end).min(to).saturating_sub((*begin).max(from)));
-    (to - from).saturating_sub(overlaps.sum())
-}
-
 impl Checker for Availability {
     fn name(&self) -> &'static str {
         "availability"
@@ -86,7 +64,6 @@ impl Checker for Availability {
             .map(|entry| entry.time_us)
             .max()
             .unwrap_or(0);
-        let faults = faults(history);
         let mut anomalies = Vec::new();
         let mut recoveries = Vec::new();
         let outages: Vec<u64> = outages(history).iter().map(|time| time.as_micros() as u64).collect();
@@ -96,23 +73,16 @@ impl Checker for Availability {
             if !healed {
                 continue;
             }
-            match next {
-                Some(next) => {
-                    // From the healing on, or 0 if something succeeded while it lasted.
-                    let wait = next - entry.time_us;
-                    recoveries.push(wait);
-                    let calm = calm_time(&faults, entry.time_us, next);
-                    if calm > limit {
-                        anomalies.push(Anomaly::new(
-                            format!("nothing succeeded for {} ms after {nemesis} was healed", calm / 1000),
-                            [index],
-                        ));
-                    }
-                }
-                // Near the end of the work there may be nothing left to succeed.
-                None if calm_time(&faults, entry.time_us, work_end.max(entry.time_us)) < limit => {}
-                None => anomalies
-                    .push(Anomaly::new(format!("nothing succeeded after {nemesis} was healed"), [index])),
+            let fault = |entry: &Entry| matches!(entry.operation, Operation::Fault { healed: false, .. });
+            let next_fault = history.entries[index..].iter().find(|entry| fault(entry));
+            let calm_end = next_fault.map_or(work_end, |entry| entry.time_us);
+            recoveries.extend(next.map(|next| next - entry.time_us));
+            let waited = next.unwrap_or(u64::MAX).min(calm_end).saturating_sub(entry.time_us);
+            if waited > limit {
+                anomalies.push(Anomaly::new(
+                    format!("nothing succeeded for {} ms after {nemesis} was healed", waited / 1000),
+                    [index],
+                ));
             }
         }
         let show = |name: &str, mut times: Vec<u64>| {

@@ -132,10 +132,14 @@ pub struct Schedule {
     pub faults: Vec<(Duration, Duration, usize)>,
 }
 
+/// A run that is long enough ends with so much time without faults: more than the cluster has to recover.
+const CALM_END: Duration = Duration::from_secs(12);
+
 impl Schedule {
     /// Draws faults for a run of this length among so many nemeses.
     pub fn draw(seed: u64, length: Duration, nemeses: usize) -> Schedule {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x6e65_6d65_7369_7300);
+        let calm_end = if length >= 4 * CALM_END { CALM_END } else { Duration::from_secs(3) };
         let mut faults = Vec::new();
         let mut at = Duration::ZERO;
         loop {
@@ -143,7 +147,7 @@ impl Schedule {
             let lasts = Duration::from_millis(random.u64(500..5_000));
             at += pause + lasts;
             // The last seconds are for showing that the cluster has recovered.
-            if at + Duration::from_secs(3) > length || nemeses == 0 {
+            if at + calm_end > length || nemeses == 0 {
                 return Schedule { faults };
             }
             faults.push((pause, lasts, random.usize(..nemeses)));
