@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use quorate::proto::registry_client::RegistryClient;
-use quorate::registry::{Instance, Registration, Registry, Service, ServiceFollower};
+use quorate::registry::{Health, Instance, Registration, Registry, Service, ServiceFollower};
 use quorate::{Client, proto};
+use tonic::transport::Channel;
 
 use super::{Failure, Measured, PATIENCE, ensure, in_time};
 use crate::cluster::{Cluster, Options, admin};
@@ -23,6 +24,10 @@ const SESSIONS: usize = 20;
 const REGISTERING: usize = 1280;
 /// Other requests under way in all.
 const ASKING: usize = 256;
+/// Reports of health whose way to the audience is measured.
+const HEALTH_CHANGES: usize = 4;
+/// An instance's health is written once a second at most; what is measured is not to wait for that.
+const HEALTH_PACE: Duration = Duration::from_millis(1100);
 /// In which namespace all of this is.
 const NAMESPACE: &str = "many";
 
@@ -89,15 +94,23 @@ pub async fn run(size: Size) -> Result<Measured, Failure> {
             .iter_mut()
             .filter(|follower| follower.current().name().to_string() == changed)
             .collect();
-        times.extend(propagation(of(change), &changed, change, audience).await?);
+        times.extend(weight_change(of(change), &changed, change, audience).await?);
     }
     measured.note(format!("a changed weight, to the service's followers: {}", spread(&mut times)));
     let mut audience = follow(size.audience, |number| (of(number), service(size, 0))).await?;
     let mut times = Vec::new();
     for _ in 0..size.changes.div_ceil(5) {
-        times.extend(propagation(of(0), &service(size, 0), 0, audience.iter_mut().collect()).await?);
+        times.extend(weight_change(of(0), &service(size, 0), 0, audience.iter_mut().collect()).await?);
     }
     measured.note(format!("a changed weight, to {} followers: {}", size.audience, spread(&mut times)));
+    let mut times = Vec::new();
+    let channel = admin::channel(&cluster.member(1).client).await.map_err(Failure::Broken)?;
+    for change in 0..HEALTH_CHANGES {
+        let health = if change % 2 == 0 { Health::Critical } else { Health::Passing };
+        times.extend(health_change(channel.clone(), size, health, &mut audience).await?);
+        tokio::time::sleep(HEALTH_PACE).await;
+    }
+    measured.note(format!("a reported health, to {} followers: {}", size.audience, spread(&mut times)));
     drop(audience);
 
     let before = everything(of(0), size).await?;
@@ -172,7 +185,7 @@ async fn follow<'a>(
 
 /// Changes an instance's weight; how long it takes, from before the write is sent, until each of the
 /// audience has it.
-async fn propagation(
+async fn weight_change(
     registry: &Registry,
     service: &str,
     number: usize,
@@ -180,22 +193,61 @@ async fn propagation(
 ) -> Result<Vec<Duration>, Failure> {
     let id = format!("i{number}");
     let weight = 2 + fastrand::u32(..60_000);
-    let started = Instant::now();
-    let waiting = audience.into_iter().map(|follower| {
-        let id = &id;
-        async move {
-            let has_it =
-                |service: &Service| service.entry(id).is_some_and(|entry| entry.instance.weight == weight);
-            while !has_it(&follower.current()) {
-                follower.changed().await?;
-            }
-            Ok::<Duration, quorate::Error>(started.elapsed())
-        }
-    });
+    let waiting = heard(&id, audience, |instance| instance.weight == weight);
     let update = registry.update(service, &id, |instance| instance.weight = weight);
-    let (updated, times) = tokio::join!(update, join_all(waiting));
+    let (updated, times) = tokio::join!(update, waiting);
     updated?;
-    Ok(times.into_iter().collect::<Result<Vec<_>, _>>()?)
+    Ok(times?)
+}
+
+/// Reports the health of the first service's first instance, as an agent beside it does; how long it
+/// takes until each of the audience has it.
+async fn health_change(
+    channel: Channel,
+    size: Size,
+    health: Health,
+    audience: &mut [ServiceFollower],
+) -> Result<Vec<Duration>, Failure> {
+    let name = service(size, 0);
+    let (namespace, service) = name.split_once('/').unwrap_or_default();
+    let report = proto::InstanceReport {
+        instance_id: "i0".into(),
+        health: Some(match health {
+            Health::Passing => proto::Health::Passing.into(),
+            Health::Warning => proto::Health::Warning.into(),
+            Health::Critical => proto::Health::Critical.into(),
+        }),
+        ..Default::default()
+    };
+    let request = proto::ReportRequest {
+        namespace: namespace.into(),
+        service: service.into(),
+        reports: vec![report],
+        ..Default::default()
+    };
+    let mut client = RegistryClient::new(channel);
+    let waiting = heard("i0", audience.iter_mut().collect(), |instance| instance.health == health);
+    let (reported, times) = tokio::join!(client.report(request), waiting);
+    reported.map_err(|status| Failure::Broken(status.to_string()))?;
+    Ok(times?)
+}
+
+/// How long each of the audience takes from now on until it knows an instance as it is to be.
+async fn heard(
+    id: &str,
+    audience: Vec<&mut ServiceFollower>,
+    is_so: impl Fn(&Instance) -> bool,
+) -> quorate::Result<Vec<Duration>> {
+    let started = Instant::now();
+    let is_so = &is_so;
+    let waiting = audience.into_iter().map(|follower| async move {
+        let knows = |service: &Service| service.entry(id).is_some_and(|entry| is_so(&entry.instance));
+        while !knows(&follower.current()) {
+            follower.changed().await?;
+        }
+        Ok(started.elapsed())
+    });
+    join_all(waiting).await.into_iter().collect()
 }
 
 /// A service's version, and each instance with what it was registered and changed by.
