@@ -222,7 +222,8 @@ impl Client {
     /// done; all clones of this client are closed too.
     ///
     /// # Errors
-    /// [`Error::SessionExpired`] if it was over already.
+    /// [`Error::SessionExpired`] if it was over already; [`Error::OutcomeUnknown`] if no member answered
+    /// before the session's deadline. The cluster then ends it by its timeout.
     ///
     /// # Cancel safety
     /// The end is queued when this is called; only the wait for it is lost.

@@ -54,6 +54,13 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
+    /// Whether somebody waits for the answer to a close.
+    pub(crate) fn is_close_awaited(&self) -> bool {
+        let is_awaited =
+            |entry: &Entry| matches!(entry.purpose, Purpose::Close) && !entry.respond.is_closed();
+        self.entries.iter().flatten().any(is_awaited)
+    }
+
     /// How many places are taken.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

@@ -67,8 +67,10 @@ pub(crate) struct Task {
     /// Whether it has sent anything on this connection.
     was_heard: bool,
     acknowledged_sent: u64,
-    /// No handle is left, or somebody asked for the end.
+    /// No handle is left: nobody asks for anything more.
     closing: bool,
+    /// A member said that the session is over; else only its deadline has passed here.
+    is_told_over: bool,
 }
 
 /// Why a connection is no longer served.
@@ -119,6 +121,7 @@ impl Task {
             was_heard: false,
             acknowledged_sent: 0,
             closing: false,
+            is_told_over: false,
         }
     }
 
@@ -150,7 +153,7 @@ impl Task {
                 End::Lost(reason) => reason,
             };
             tracing::info!(session = %self.session, %reason, "connection lost");
-            if self.closing {
+            if self.is_leaving() {
                 // Without a connection there is nobody to say goodbye to.
                 break Error::Closed;
             }
@@ -185,8 +188,11 @@ impl Task {
             tokio::select! {
                 count = self.jobs.recv_many(&mut jobs, JOBS_AT_ONCE), if has_room && !self.closing => {
                     if count == 0 {
-                        self.say_goodbye();
-                        deadline.as_mut().reset(self.deadline.min(Instant::now() + FAREWELL));
+                        self.closing = true;
+                        if self.is_leaving() {
+                            self.say_goodbye();
+                            deadline.as_mut().reset(self.deadline.min(Instant::now() + FAREWELL));
+                        }
                     }
                     for job in jobs.drain(..) {
                         self.accept(job);
@@ -203,7 +209,7 @@ impl Task {
                         if let Err(end) = self.receive(frame) {
                             return end;
                         }
-                        if self.deadline != before && !self.closing {
+                        if self.deadline != before && !self.is_leaving() {
                             deadline.as_mut().reset(self.deadline);
                         }
                     }
@@ -217,7 +223,7 @@ impl Task {
                     self.heartbeat_due = true;
                 }
                 () = &mut deadline => {
-                    return End::Over(if self.closing { Error::Closed } else { Error::SessionExpired });
+                    return End::Over(if self.is_leaving() { Error::Closed } else { Error::SessionExpired });
                 }
             }
         }
@@ -251,6 +257,7 @@ impl Task {
             match tokio::time::timeout_at(self.deadline, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) if error.kind == ErrorKind::SessionExpired => {
+                    self.is_told_over = true;
                     return Err(Error::SessionExpired);
                 }
                 Ok(Err(error)) if is_final(&error) => return Err(Error::Refused { error, zxid: Zxid(0) }),
@@ -340,9 +347,13 @@ impl Task {
         write_request(self.requests.next_write_number(), close)
     }
 
-    /// The last handle is gone: ends the session behind all that was asked.
+    /// Whether no handle is left and nobody waits for the session's end: then it is ended in passing.
+    fn is_leaving(&self) -> bool {
+        self.closing && !self.requests.is_close_awaited()
+    }
+
+    /// Ends the session behind all that was asked.
     fn say_goodbye(&mut self) {
-        self.closing = true;
         let request = self.goodbye().expect("a session may close itself");
         let (respond, _) = tokio::sync::oneshot::channel();
         self.requests.push(request, respond, Purpose::Close);
@@ -497,7 +508,7 @@ impl Task {
         for entry in self.requests.drain() {
             let error = match (&entry.purpose, entry.sent && entry.request.write_number != 0) {
                 // Whether by this request or not, it is closed.
-                (Purpose::Close, true) => Error::Closed,
+                (Purpose::Close, true) if self.is_told_over || error == Error::Closed => Error::Closed,
                 (_, true) => Error::OutcomeUnknown,
                 (_, false) => error.clone(),
             };
