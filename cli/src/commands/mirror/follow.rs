@@ -1,8 +1,8 @@
 //! Copies what changes, until Ctrl-C. Changes of ACLs make no event: the comparison at the end finds them.
 //!
 //! What the source deletes is deleted, also while the connection to it was away: whatever was once found
-//! there, and so may have been copied, is looked for again. What it never had is left alone, unless the
-//! whole target is to become like it (`delete`).
+//! there, and so may have been copied, is looked for again, then and at the end. What it never had is
+//! left alone, unless the whole target is to become like it (`delete`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,7 +46,10 @@ pub(super) async fn run(
             event = changes.changed() => Some(event),
             () = tokio::time::sleep(AGAIN), if is_due => None,
             stop = tokio::signal::ctrl_c() => {
-                return stop.map_err(|error| Failure::other(format!("Ctrl-C cannot be heard: {error}")));
+                stop.map_err(|error| Failure::other(format!("Ctrl-C cannot be heard: {error}")))?;
+                // Not all changes need have been told: ZooKeeper 3.8.0 may forget such a watch.
+                due.is_all_in_doubt = true;
+                return copy_due(source, target, (top, delete), &due, copied, bar).await;
             }
         };
         let mut events = Vec::from_iter(first);
