@@ -15,6 +15,10 @@ type Finish<T> = Box<dyn FnOnce(Result<Answer>) -> Result<T> + Send>;
 /// A request on its way. It was queued when this was made, behind everything that was queued
 /// before, and is sent whether or not this is polled.
 ///
+/// Requests take effect in the order in which they were queued. There is one exception: a read whose
+/// answer was lost with its connection is asked again on the next, and may then see writes that were
+/// sent behind it and have taken effect meanwhile.
+///
 /// # Cancel safety
 /// Dropping it discards the answer, not the request: a write still takes effect.
 #[must_use = "the answer is lost; for a write that includes its failure"]
