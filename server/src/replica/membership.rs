@@ -135,6 +135,9 @@ impl Inner {
 
     /// Changes the membership; only a leader can.
     pub(super) async fn change_membership_here(&self, change: MembershipChange) -> Result<(), Error> {
+        if !matches!(change, MembershipChange::Transfer { .. }) {
+            self.finish_joint().await?;
+        }
         let stored = self.membership();
         let known: BTreeMap<u64, MemberAddress> =
             stored.membership().nodes().map(|(id, address)| (*id, address.clone())).collect();
@@ -197,6 +200,16 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Completes a change that a leader change has cut short between its two steps: until then the
+    /// voters of before must agree too, also those that are lost.
+    async fn finish_joint(&self) -> Result<(), Error> {
+        if self.membership().membership().get_joint_config().len() < 2 {
+            return Ok(());
+        }
+        let nobody_new = ChangeMembers::AddVoterIds(BTreeSet::new());
+        self.raft.change_membership(nobody_new, false).await.map(|_| ()).map_err(unavailable)
     }
 
     fn check_new(&self, member: u64, known: &BTreeMap<u64, MemberAddress>) -> Result<(), Error> {
