@@ -14,8 +14,8 @@ const FIRST: u16 = 11_000;
 const LAST: u16 = 31_000;
 /// Ports a member: for clients, peers, HTTP, and ZooKeeper's clients.
 const PORTS: u16 = 4;
-/// Ports a block: for ten members.
-const BLOCK: u16 = 10 * PORTS;
+/// Ports a block: for 32 members, those who come and go in a long run included.
+const BLOCK: u16 = 32 * PORTS;
 
 /// A block of ports, ours until dropped.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl PortBlock {
     /// The ports of the member in this slot: clients, peers, HTTP, ZooKeeper's clients.
     ///
     /// # Panics
-    /// Beyond ten slots: a block has no more.
+    /// Beyond 32 slots: a block has no more.
     pub fn member(&self, slot: u16) -> (u16, u16, u16, u16) {
         assert!(slot < BLOCK / PORTS, "a block has ports for {} members", BLOCK / PORTS);
         let port = self.first + slot * PORTS;
