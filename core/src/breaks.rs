@@ -32,10 +32,12 @@ pub enum Break {
     ForgetsNewLeader,
     /// A leader that was killed and is back within its term leads on in it.
     RestartedLeaderLeadsOn,
+    /// A change of members that a leader change cut short stays so: the voters of before count, too.
+    ChangeStaysCutShort,
 }
 
 /// All of them, with their names.
-pub const BREAKS: [(Break, &str, bool); 11] = [
+pub const BREAKS: [(Break, &str, bool); 12] = [
     (Break::SkipFsync, "skip_fsync", cfg!(quorate_break = "skip_fsync")),
     (Break::ReplyBeforeCommit, "reply_before_commit", cfg!(quorate_break = "reply_before_commit")),
     (Break::DropReplyTable, "drop_reply_table", cfg!(quorate_break = "drop_reply_table")),
@@ -55,6 +57,7 @@ pub const BREAKS: [(Break, &str, bool); 11] = [
         "restarted_leader_leads_on",
         cfg!(quorate_break = "restarted_leader_leads_on"),
     ),
+    (Break::ChangeStaysCutShort, "change_stays_cut_short", cfg!(quorate_break = "change_stays_cut_short")),
 ];
 
 /// Whether the environment chooses.

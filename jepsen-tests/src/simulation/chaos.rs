@@ -32,10 +32,13 @@ enum Later {
     Heal,
     Calm,
     Replace,
+    CutShort,
 }
 
 /// How often a replacement of a lost disk is asked for.
 const REPLACE_AGAIN: Duration = Duration::from_secs(2);
+/// How often the leader is looked at, whether it stands between the two steps of a change of members.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What a new machine is made from.
 pub struct Spare {
@@ -169,6 +172,7 @@ impl Chaos {
             Later::Heal => self.network.heal(),
             Later::Calm => self.network.set_weather(Weather::calm()),
             Later::Replace => self.replace(),
+            Later::CutShort => self.cut_short(),
         }
     }
 
@@ -255,19 +259,40 @@ impl Chaos {
         }
     }
 
-    /// One member's disk is gone for good, at most once a seed: what only it held besides one other
-    /// is then held by one alone.
+    /// One member's disk is gone for good, and no other's until it is replaced: what only it held besides
+    /// one other is then held by one alone.
     fn lose_disk(&mut self) {
-        if self.replacement.is_some() || !self.hosts.iter().all(Host::is_open) {
+        let lost = self.someone();
+        let are_whole = self.hosts.iter().all(|host| host.is_open() || host.is_lost());
+        if !are_whole || !self.is_replaced() || self.hosts[lost].is_lost() {
             return;
         }
         self.noted("lost disk");
-        let lost = self.someone();
         self.hosts[lost].lose_disk();
         self.replacement = Some(Replacement { lost, by: None });
         let pause = self.pause(20, 2000);
         self.later(pause, Later::Start(lost));
         self.later(pause + REPLACE_AGAIN, Later::Replace);
+        if self.random.bool() {
+            self.later(pause + REPLACE_AGAIN, Later::CutShort);
+        }
+    }
+
+    /// The leader crashes between the two steps of a change of members.
+    fn cut_short(&mut self) {
+        if self.is_replaced() && !self.is_between_members() {
+            return;
+        }
+        let leader = self.hosts.iter().position(|host| host.leads() && is_between_members(host));
+        // What only the leader knows of goes with it.
+        let is_known = self.hosts.iter().filter(|host| is_between_members(host)).count() > 1;
+        match leader {
+            Some(leader) if is_known && self.random.bool() => {
+                self.noted("crash between two sets of members");
+                self.crash(leader, 4000);
+            }
+            _ => self.later(LOOK, Later::CutShort),
+        }
     }
 
     /// What an operator does about it: a new id on a new machine, and the command that the refusal names.
@@ -321,6 +346,11 @@ impl Chaos {
             members.iter().any(|member| member.id.0 == by && member.is_voter)
                 && members.iter().all(|member| member.id.0 != lost)
         })
+    }
+
+    /// Whether some member still counts the voters of before an unfinished change, too.
+    pub fn is_between_members(&self) -> bool {
+        self.hosts.iter().any(is_between_members)
     }
 
     fn partition(&mut self) {
@@ -404,4 +434,8 @@ impl Chaos {
         let pause = self.pause(500, 6000);
         self.later(pause, Later::Calm);
     }
+}
+
+fn is_between_members(host: &Host) -> bool {
+    host.with_rooms(|rooms| rooms.replica.is_between_members()).unwrap_or(false)
 }

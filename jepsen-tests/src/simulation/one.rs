@@ -270,13 +270,21 @@ async fn tell(chaos: &mut Chaos, traffic: &mut Traffic, shared: &Shared, faults_
         return;
     }
     let deadline = Instant::now() + HEALED;
-    while !chaos.is_replaced() || !is_converged(&chaos.hosts, shared.inspector.highest_index()) {
+    let is_healed = |chaos: &Chaos| {
+        chaos.is_replaced()
+            && !chaos.is_between_members()
+            && is_converged(&chaos.hosts, shared.inspector.highest_index())
+    };
+    while !is_healed(chaos) {
         if Instant::now() >= deadline {
             let applied: Vec<u64> = chaos.hosts.iter().map(Host::applied).collect();
-            let replaced = chaos.is_replaced();
+            let (replaced, between) = (chaos.is_replaced(), chaos.is_between_members());
             verdicts.violated(
                 "healing",
-                format_args!("the members do not converge: {applied:?}, lost disk replaced: {replaced}"),
+                format_args!(
+                    "the members do not converge: {applied:?}, lost disk replaced: {replaced}, \
+                     between two sets of members: {between}"
+                ),
             );
             return;
         }

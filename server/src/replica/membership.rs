@@ -1,7 +1,7 @@
 //! Membership: adding, promoting, removing members and moving the leadership.
 //!
-//! One change at a time, each a log entry of Raft's own. A change asked of a follower is carried to
-//! the leader. Ids are never reused: adding one that was removed is refused.
+//! A change asked of a follower is carried to the leader. Ids are never reused: adding one that was
+//! removed is refused. [`reconfiguration`](super::reconfiguration) takes the steps, one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::peers::{PeerRequest, PeerResponse};
 use super::types::{MemberAddress, StoredMembership};
-use super::{Inner, Replica};
+use super::{Inner, Replica, reconfiguration};
 
 /// A learner may be promoted when it lags by no more than this many entries.
 const PROMOTE_LAG_MAX: u64 = 1_000;
@@ -99,6 +99,11 @@ impl Replica {
             .collect()
     }
 
+    /// Whether both sets of voters of an unfinished change are in force.
+    pub fn is_between_members(&self) -> bool {
+        reconfiguration::is_joint(&self.inner)
+    }
+
     /// The log index of the present membership.
     pub fn membership_index(&self) -> u64 {
         self.inner.membership().log_id().as_ref().map_or(0, |log_id| log_id.index())
@@ -136,7 +141,7 @@ impl Inner {
     /// Changes the membership; only a leader can.
     pub(super) async fn change_membership_here(&self, change: MembershipChange) -> Result<(), Error> {
         if !matches!(change, MembershipChange::Transfer { .. }) {
-            self.finish_joint().await?;
+            self.steps.settle().await?;
         }
         let stored = self.membership();
         let known: BTreeMap<u64, MemberAddress> =
@@ -202,16 +207,6 @@ impl Inner {
         }
     }
 
-    /// Completes a change that a leader change has cut short between its two steps: until then the
-    /// voters of before must agree too, also those that are lost.
-    async fn finish_joint(&self) -> Result<(), Error> {
-        if self.membership().membership().get_joint_config().len() < 2 {
-            return Ok(());
-        }
-        let nobody_new = ChangeMembers::AddVoterIds(BTreeSet::new());
-        self.raft.change_membership(nobody_new, false).await.map(|_| ()).map_err(unavailable)
-    }
-
     fn check_new(&self, member: u64, known: &BTreeMap<u64, MemberAddress>) -> Result<(), Error> {
         if member == 0 {
             return Err(bad("member id 0 is reserved".into()));
@@ -237,23 +232,20 @@ impl Inner {
     }
 
     async fn add_learner(&self, member: u64, address: MemberAddress) -> Result<(), Error> {
-        self.raft.add_learner(member, address, false).await.map(|_| ()).map_err(unavailable)
+        self.steps.take(ChangeMembers::AddNodes(BTreeMap::from([(member, address)]))).await
     }
 
     async fn promote(&self, member: u64) -> Result<(), Error> {
         self.wait_caught_up(member).await?;
-        let change = ChangeMembers::AddVoterIds(BTreeSet::from([member]));
-        self.raft.change_membership(change, false).await.map(|_| ()).map_err(unavailable)
+        self.steps.take(ChangeMembers::AddVoterIds(BTreeSet::from([member]))).await
     }
 
     async fn remove(&self, member: u64, is_voter: bool) -> Result<(), Error> {
         if is_voter {
-            let change = ChangeMembers::RemoveVoters(BTreeSet::from([member]));
-            self.raft.change_membership(change, false).await.map_err(unavailable)?;
+            self.steps.take(ChangeMembers::RemoveVoters(BTreeSet::from([member]))).await?;
         }
         if self.membership().membership().get_node(&member).is_some() {
-            let change = ChangeMembers::RemoveNodes(BTreeSet::from([member]));
-            self.raft.change_membership(change, false).await.map_err(unavailable)?;
+            self.steps.take(ChangeMembers::RemoveNodes(BTreeSet::from([member]))).await?;
         }
         Ok(())
     }

@@ -8,7 +8,8 @@
 //!   [`peer_listener`] carry it over gRPC;
 //! - [`state_machine`]: committed entries reach the local state, the next room;
 //! - [`barrier`]: one quorum round for all reads that wait;
-//! - [`membership`]: who is a member; [`succession`]: who stands when the leader died;
+//! - [`membership`]: who is a member, [`reconfiguration`] how Raft comes to agree on it;
+//!   [`succession`]: who stands when the leader died;
 //! - [`snapshots`]: the durable checkpoint, as Raft's snapshot;
 //! - [`founding`]: whether a member with an empty disk may take part; [`storage`] opens what is on
 //!   a disk, [`restore`] makes a disk out of a snapshot file.
@@ -27,6 +28,7 @@ pub mod peer_service;
 pub mod peer_transport;
 pub mod peers;
 pub mod proposer;
+pub mod reconfiguration;
 pub mod restore;
 pub mod snapshot_store;
 pub mod snapshots;
@@ -55,6 +57,7 @@ use self::peers::{
 };
 pub use self::proposer::DiskRoom;
 use self::proposer::{Group, ProposalQueue, Proposer, proposal_queue};
+use self::reconfiguration::Steps;
 use self::snapshots::Snapshots;
 use self::state_machine::StateMachine;
 use self::succession::Succession;
@@ -117,6 +120,7 @@ pub(in crate::replica) struct Inner {
     local: Arc<LocalState>,
     snapshots: Arc<Snapshots>,
     queue: ProposalQueue,
+    steps: Steps,
     barrier: Barrier,
     succession: Succession,
     leadership: watch::Receiver<Leadership>,
@@ -171,6 +175,7 @@ impl Replica {
     pub fn start(wiring: Wiring) -> (Replica, Vec<TaskGuard>) {
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
         let (queue, queued, judged) = proposal_queue();
+        let (steps, asked) = reconfiguration::steps();
         let lost = watch::Sender::new(0);
         let disk_room = watch::Sender::new(DiskRoom::Enough);
         let envelope = Envelope { cluster: wiring.cluster, from: wiring.member.0, to: 0 };
@@ -195,6 +200,7 @@ impl Replica {
             local: wiring.local,
             snapshots: wiring.snapshots,
             queue,
+            steps,
             barrier: Barrier::default(),
             succession: Succession::new(wiring.lease),
             leadership: leadership.clone(),
@@ -207,6 +213,7 @@ impl Replica {
             TaskGuard::spawn("leadership", follow_leadership(wiring.raft, leadership_sender)),
             TaskGuard::spawn("proposer", proposer.run()),
             TaskGuard::spawn("read barrier", barrier::run(inner.clone(), leadership)),
+            TaskGuard::spawn("reconfiguration", reconfiguration::run(inner.clone(), asked)),
             TaskGuard::spawn("succession", succession::run(inner.clone())),
             TaskGuard::spawn("checkpoints", snapshots::run_checkpoints(inner.clone())),
         ];
