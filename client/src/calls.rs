@@ -1,7 +1,7 @@
 //! Calls: one type for each operation on the tree, with its options.
 //!
-//! Every call can be awaited, or sent with `.send()`: that queues it and returns a [`Pending`].
-//! Watches that fire once are left by `.and_watch()` on reads.
+//! Every call can be awaited, or sent with `.send()`: that queues it and returns a [`Pending`], so
+//! that more can be sent behind it. Watches that fire once are left by `.and_watch()` on reads.
 
 use std::future::IntoFuture;
 
@@ -18,8 +18,8 @@ use crate::chroot::Chroot;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::pending::Pending;
-use crate::session::{Answer, Outcome};
-use crate::watch::{OneShot, one_shot};
+use crate::session::{Answer, Outcome, Place};
+use crate::watch::AndWatch;
 
 /// What the session's task answers.
 pub(crate) type Answered = Result<Answer>;
@@ -64,8 +64,8 @@ impl Children {
     }
 }
 
-/// Makes a call awaitable and its options chainable.
-macro_rules! call {
+/// Makes a write awaitable.
+macro_rules! write_call {
     ($call:ident -> $output:ty) => {
         impl IntoFuture for $call<'_> {
             type Output = Result<$output>;
@@ -73,6 +73,30 @@ macro_rules! call {
 
             fn into_future(self) -> Pending<$output> {
                 self.send()
+            }
+        }
+    };
+}
+
+/// Makes a read awaitable, or sendable with its place among the calls kept.
+macro_rules! read_call {
+    ($call:ident -> $output:ty) => {
+        impl $call<'_> {
+            /// Queues the call. Writes may be sent behind it; it will not see them.
+            ///
+            /// # Errors
+            /// [`Error::Overtaken`] besides those of the read.
+            pub fn send(self) -> Pending<$output> {
+                self.queue(Place::Kept)
+            }
+        }
+
+        impl IntoFuture for $call<'_> {
+            type Output = Result<$output>;
+            type IntoFuture = Pending<$output>;
+
+            fn into_future(self) -> Pending<$output> {
+                self.queue(Place::Open)
             }
         }
     };
@@ -107,7 +131,7 @@ pub struct CreateCall<'a> {
     client: &'a Client,
     create: Create,
 }
-call!(CreateCall -> Created);
+write_call!(CreateCall -> Created);
 
 impl<'a> CreateCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str, data: Bytes) -> CreateCall<'a> {
@@ -152,7 +176,7 @@ pub struct SetCall<'a> {
     data: Option<Bytes>,
     version: i32,
 }
-call!(SetCall -> Stat);
+write_call!(SetCall -> Stat);
 
 impl<'a> SetCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str, data: Bytes) -> SetCall<'a> {
@@ -186,7 +210,7 @@ pub struct SetAclCall<'a> {
     acl: Vec<AclEntry>,
     version: i32,
 }
-call!(SetAclCall -> Stat);
+write_call!(SetAclCall -> Stat);
 
 impl<'a> SetAclCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str, acl: Vec<AclEntry>) -> SetAclCall<'a> {
@@ -213,7 +237,7 @@ pub struct DeleteCall<'a> {
     path: String,
     version: i32,
 }
-call!(DeleteCall -> Zxid);
+write_call!(DeleteCall -> Zxid);
 
 impl<'a> DeleteCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str) -> DeleteCall<'a> {
@@ -241,7 +265,7 @@ pub struct DeleteRecursiveCall<'a> {
     version: i32,
     limit: u32,
 }
-call!(DeleteRecursiveCall -> u32);
+write_call!(DeleteRecursiveCall -> u32);
 
 impl<'a> DeleteRecursiveCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str) -> DeleteRecursiveCall<'a> {
@@ -276,7 +300,7 @@ pub struct GetCall<'a> {
     path: String,
     consistency: Consistency,
 }
-call!(GetCall -> Node);
+read_call!(GetCall -> Node);
 
 impl<'a> GetCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str) -> GetCall<'a> {
@@ -285,17 +309,16 @@ impl<'a> GetCall<'a> {
 
     consistency!();
 
-    /// Queues the call.
-    pub fn send(self) -> Pending<Node> {
+    fn queue(self, place: Place) -> Pending<Node> {
         let request = ReadRequest::Get { path: self.path, watch: None };
-        self.client.read(request, self.consistency, |answer, _| node(answer))
+        self.client.read(request, self.consistency, place, |answer, _| node(answer))
     }
 
-    /// Queues the call; its success leaves a watch that fires once, when the data is changed or
+    /// The same call; its success leaves a watch that fires once, when the data is changed or
     /// the node deleted.
-    pub fn and_watch(self) -> Pending<(Node, OneShot)> {
+    pub fn and_watch(self) -> AndWatch<'a, Node> {
         let request = ReadRequest::Get { path: self.path.clone(), watch: None };
-        one_shot(self.client, request, self.path, WatchKind::Data, self.consistency, node)
+        AndWatch::new(self.client, request, self.path, WatchKind::Data, self.consistency, node)
     }
 }
 
@@ -316,7 +339,7 @@ pub struct ExistsCall<'a> {
     path: String,
     consistency: Consistency,
 }
-call!(ExistsCall -> Option<Stat>);
+read_call!(ExistsCall -> Option<Stat>);
 
 impl<'a> ExistsCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str) -> ExistsCall<'a> {
@@ -325,17 +348,16 @@ impl<'a> ExistsCall<'a> {
 
     consistency!();
 
-    /// Queues the call.
-    pub fn send(self) -> Pending<Option<Stat>> {
+    fn queue(self, place: Place) -> Pending<Option<Stat>> {
         let request = ReadRequest::Exists { path: self.path, watch: None };
-        self.client.read(request, self.consistency, |answer, _| existing(answer))
+        self.client.read(request, self.consistency, place, |answer, _| existing(answer))
     }
 
-    /// Queues the call; it leaves a watch that fires once, when the node is created, its data is
+    /// The same call; it leaves a watch that fires once, when the node is created, its data is
     /// changed or it is deleted.
-    pub fn and_watch(self) -> Pending<(Option<Stat>, OneShot)> {
+    pub fn and_watch(self) -> AndWatch<'a, Option<Stat>> {
         let request = ReadRequest::Exists { path: self.path.clone(), watch: None };
-        one_shot(self.client, request, self.path, WatchKind::Exists, self.consistency, existing)
+        AndWatch::new(self.client, request, self.path, WatchKind::Exists, self.consistency, existing)
     }
 }
 
@@ -360,7 +382,7 @@ pub struct ListCall<'a> {
     with_data: bool,
     consistency: Consistency,
 }
-call!(ListCall -> Children);
+read_call!(ListCall -> Children);
 
 impl<'a> ListCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str) -> ListCall<'a> {
@@ -412,16 +434,15 @@ impl<'a> ListCall<'a> {
         }
     }
 
-    /// Queues the call.
-    pub fn send(self) -> Pending<Children> {
-        self.client.read(self.request(), self.consistency, |answer, _| children(answer))
+    fn queue(self, place: Place) -> Pending<Children> {
+        self.client.read(self.request(), self.consistency, place, |answer, _| children(answer))
     }
 
-    /// Queues the call; its success leaves a watch that fires once, when a child is created or
+    /// The same call; its success leaves a watch that fires once, when a child is created or
     /// deleted or the node itself is deleted.
-    pub fn and_watch(self) -> Pending<(Children, OneShot)> {
+    pub fn and_watch(self) -> AndWatch<'a, Children> {
         let request = self.request();
-        one_shot(self.client, request, self.path, WatchKind::Child, self.consistency, children)
+        AndWatch::new(self.client, request, self.path, WatchKind::Child, self.consistency, children)
     }
 }
 
@@ -442,7 +463,7 @@ pub struct AclCall<'a> {
     path: String,
     consistency: Consistency,
 }
-call!(AclCall -> (Vec<AclEntry>, Stat));
+read_call!(AclCall -> (Vec<AclEntry>, Stat));
 
 impl<'a> AclCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str) -> AclCall<'a> {
@@ -451,10 +472,9 @@ impl<'a> AclCall<'a> {
 
     consistency!();
 
-    /// Queues the call.
-    pub fn send(self) -> Pending<(Vec<AclEntry>, Stat)> {
+    fn queue(self, place: Place) -> Pending<(Vec<AclEntry>, Stat)> {
         let request = ReadRequest::GetAcl { path: self.path };
-        self.client.read(request, self.consistency, |answer, _| match answer_of_read(answer)? {
+        self.client.read(request, self.consistency, place, |answer, _| match answer_of_read(answer)? {
             ReadResult::Acl { acl, stat } => Ok((acl, stat)),
             other => Err(unexpected(&other)),
         })
@@ -469,7 +489,7 @@ pub struct EphemeralsCall<'a> {
     prefix: String,
     consistency: Consistency,
 }
-call!(EphemeralsCall -> Vec<String>);
+read_call!(EphemeralsCall -> Vec<String>);
 
 impl<'a> EphemeralsCall<'a> {
     pub(crate) fn new(client: &'a Client) -> EphemeralsCall<'a> {
@@ -484,10 +504,9 @@ impl<'a> EphemeralsCall<'a> {
         self
     }
 
-    /// Queues the call.
-    pub fn send(self) -> Pending<Vec<String>> {
+    fn queue(self, place: Place) -> Pending<Vec<String>> {
         let request = ReadRequest::Ephemerals { prefix: self.prefix };
-        self.client.read(request, self.consistency, |answer, chroot| match answer_of_read(answer)? {
+        self.client.read(request, self.consistency, place, |answer, chroot| match answer_of_read(answer)? {
             ReadResult::Ephemerals(paths) => Ok(paths.into_iter().map(|path| chroot.inward(path)).collect()),
             other => Err(unexpected(&other)),
         })
@@ -502,7 +521,7 @@ pub struct CountCall<'a> {
     path: String,
     consistency: Consistency,
 }
-call!(CountCall -> u64);
+read_call!(CountCall -> u64);
 
 impl<'a> CountCall<'a> {
     pub(crate) fn new(client: &'a Client, path: &str) -> CountCall<'a> {
@@ -511,10 +530,9 @@ impl<'a> CountCall<'a> {
 
     consistency!();
 
-    /// Queues the call.
-    pub fn send(self) -> Pending<u64> {
+    fn queue(self, place: Place) -> Pending<u64> {
         let request = ReadRequest::CountDescendants { path: self.path };
-        self.client.read(request, self.consistency, |answer, _| match answer_of_read(answer)? {
+        self.client.read(request, self.consistency, place, |answer, _| match answer_of_read(answer)? {
             ReadResult::Count(count) => Ok(count),
             other => Err(unexpected(&other)),
         })

@@ -21,7 +21,7 @@ use crate::chroot::Chroot;
 use crate::error::{Error, Result};
 use crate::options::ClientBuilder;
 use crate::pending::Pending;
-use crate::session::{Ask, Handle, SessionState};
+use crate::session::{Ask, Handle, Place, SessionState};
 use crate::transaction::Transaction;
 use crate::watch::WatchCall;
 
@@ -163,7 +163,7 @@ impl Client {
     /// Only those of the session.
     pub fn sync(&self, path: &str) -> Pending<Zxid> {
         let request = ReadRequest::Sync { path: self.chroot.outward(path) };
-        self.read(request, Consistency::Linearizable, |answer, _| Ok(answer?.zxid))
+        self.read(request, Consistency::Linearizable, Place::Open, |answer, _| Ok(answer?.zxid))
     }
 
     /// Proves another identity; later requests carry it, on later connections too.
@@ -177,9 +177,11 @@ impl Client {
 
     /// The identities that this session's requests carry.
     pub fn identities(&self) -> Pending<Vec<Identity>> {
-        self.read(ReadRequest::WhoAmI, Consistency::Session, |answer, _| match answer_of_read(answer)? {
-            ReadResult::Identities(identities) => Ok(identities),
-            other => Err(unexpected(&other)),
+        self.read(ReadRequest::WhoAmI, Consistency::Session, Place::Open, |answer, _| {
+            match answer_of_read(answer)? {
+                ReadResult::Identities(identities) => Ok(identities),
+                other => Err(unexpected(&other)),
+            }
         })
     }
 
@@ -188,9 +190,11 @@ impl Client {
     /// # Errors
     /// `NoAuth`.
     pub fn sessions(&self) -> Pending<Vec<SessionInfo>> {
-        self.read(ReadRequest::Sessions, self.consistency, |answer, _| match answer_of_read(answer)? {
-            ReadResult::Sessions(sessions) => Ok(sessions),
-            other => Err(unexpected(&other)),
+        self.read(ReadRequest::Sessions, self.consistency, Place::Open, |answer, _| {
+            match answer_of_read(answer)? {
+                ReadResult::Sessions(sessions) => Ok(sessions),
+                other => Err(unexpected(&other)),
+            }
         })
     }
 
@@ -291,9 +295,10 @@ impl Client {
         &self,
         request: ReadRequest,
         consistency: Consistency,
+        place: Place,
         finish: impl FnOnce(Answered, &Chroot) -> Result<T> + Send + 'static,
     ) -> Pending<T> {
-        let receiver = self.handle.ask(Ask::Read(request, consistency, None));
+        let receiver = self.handle.ask(Ask::Read(request, consistency, place, None));
         let chroot = self.chroot.clone();
         Pending::new(receiver, move |answer| finish(answer, &chroot))
     }

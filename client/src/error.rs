@@ -23,6 +23,10 @@ pub enum Error {
     /// not be sent again.
     #[error("outcome unknown: the session ended before the answer came")]
     OutcomeUnknown,
+    /// A read that was sent with `.send()` lost its answer with the connection, and writes that were
+    /// sent behind it have taken effect since: it could only see too much. Read again for what is there now.
+    #[error("the answer was lost with its connection, and writes sent behind this read have taken effect")]
+    Overtaken,
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -51,7 +55,7 @@ impl Error {
             Error::Refused { error, .. } => error.kind,
             Error::SessionExpired => ErrorKind::SessionExpired,
             Error::OutcomeUnknown => ErrorKind::OutcomeUnknown,
-            Error::Closed | Error::Connect(_) => ErrorKind::Unavailable,
+            Error::Closed | Error::Connect(_) | Error::Overtaken => ErrorKind::Unavailable,
             Error::TooManyRequests { .. } => ErrorKind::Overloaded,
             Error::BadArguments(_) => ErrorKind::BadArguments,
             Error::Protocol(_) => ErrorKind::MarshallingError,
@@ -62,7 +66,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Refused { error, .. } => error.kind.is_retryable(),
-            Error::TooManyRequests { .. } | Error::Connect(_) => true,
+            Error::TooManyRequests { .. } | Error::Connect(_) | Error::Overtaken => true,
             _ => false,
         }
     }

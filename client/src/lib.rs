@@ -28,8 +28,8 @@
 //! - [`proto`]: the generated clients of the services without a session.
 //!
 //! Promises: requests take effect in the order of their calls; a write takes effect exactly once,
-//! however often its connection breaks; a read is linearizable unless it says otherwise; a watch
-//! neither loses nor repeats an event, or says so. When the session ends, what was under way is
+//! however often its connection breaks; a read is linearizable unless it says otherwise, and never sees
+//! what was sent behind it ([`Error::Overtaken`]); a watch neither loses nor repeats an event, or says so. When the session ends, what was under way is
 //! reported as unknown and never sent again.
 
 pub mod balance;

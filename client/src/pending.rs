@@ -15,9 +15,11 @@ type Finish<T> = Box<dyn FnOnce(Result<Answer>) -> Result<T> + Send>;
 /// A request on its way. It was queued when this was made, behind everything that was queued
 /// before, and is sent whether or not this is polled.
 ///
-/// Requests take effect in the order in which they were queued. There is one exception: a read whose
-/// answer was lost with its connection is asked again on the next, and may then see writes that were
-/// sent behind it and have taken effect meanwhile.
+/// Requests take effect in the order in which they were queued, on whatever connection. A read whose
+/// answer was lost with its connection is asked again on the next, unless writes that were queued
+/// behind it have taken effect meanwhile: it would see them. One that was sent with `.send()` then
+/// ends with [`Error::Overtaken`]. One whose call was awaited is asked again all the same: who waits
+/// for it has sent nothing behind it, and writes of other tasks have no order with it.
 ///
 /// # Cancel safety
 /// Dropping it discards the answer, not the request: a write still takes effect.

@@ -21,7 +21,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::pending::Pending;
 use crate::session::watches::{Told, WatchSender};
-use crate::session::{Ask, Control, Facts};
+use crate::session::{Ask, Control, Facts, Place};
 
 /// Events that wait for their listener if the call does not say otherwise.
 const CAPACITY: usize = 1024;
@@ -106,13 +106,25 @@ impl<'a> WatchCall<'a> {
         self
     }
 
-    /// Queues the call.
+    /// Queues the call. Writes may be sent behind it; it will hear of them.
+    ///
+    /// # Errors
+    /// [`Error::Overtaken`] besides those of the call: only one without [`WatchCall::since`], which
+    /// could begin too late.
     pub fn send(self) -> Pending<Watch> {
+        self.queue(Place::Kept)
+    }
+
+    fn queue(self, place: Place) -> Pending<Watch> {
         let WatchCall { client, path, kind, since, with_value, capacity, consistency } = self;
-        let consistency = if since.is_some() { Consistency::Session } else { consistency };
+        let (consistency, place) = match since {
+            // Wherever and whenever it is left, it begins there.
+            Some(_) => (Consistency::Session, Place::Open),
+            None => (consistency, place),
+        };
         let request = ReadRequest::AddWatch { id: WatchId(0), path: path.clone(), kind, since, with_value };
         let (sender, listener) = listen(client, path, kind, since, with_value, capacity);
-        let receiver = client.handle.ask(Ask::Read(request, consistency, Some(sender)));
+        let receiver = client.handle.ask(Ask::Read(request, consistency, place, Some(sender)));
         Pending::new(receiver, move |answer| answer.map(|_| Watch { listener, is_over: false }))
     }
 }
@@ -122,7 +134,7 @@ impl IntoFuture for WatchCall<'_> {
     type IntoFuture = Pending<Watch>;
 
     fn into_future(self) -> Pending<Watch> {
-        self.send()
+        self.queue(Place::Open)
     }
 }
 
@@ -186,18 +198,54 @@ impl Future for OneShot {
     }
 }
 
-/// Queues a read that leaves a one-shot watch. `path` is the cluster's.
-pub(crate) fn one_shot<T: 'static>(
-    client: &Client,
+/// A read that leaves a watch that fires once.
+#[derive(Clone, Debug)]
+#[must_use = "a call does nothing until it is sent or awaited"]
+pub struct AndWatch<'a, T> {
+    client: &'a Client,
     request: ReadRequest,
     path: String,
     kind: WatchKind,
     consistency: Consistency,
     finish: fn(Answered) -> Result<T>,
-) -> Pending<(T, OneShot)> {
-    let (sender, listener) = listen(client, path, kind, None, false, 1);
-    let receiver = client.handle.ask(Ask::Read(request, consistency, Some(sender)));
-    Pending::new(receiver, move |answer| Ok((finish(answer)?, OneShot { listener })))
+}
+
+impl<'a, T: 'static> AndWatch<'a, T> {
+    /// `path` is the cluster's.
+    pub(crate) fn new(
+        client: &'a Client,
+        request: ReadRequest,
+        path: String,
+        kind: WatchKind,
+        consistency: Consistency,
+        finish: fn(Answered) -> Result<T>,
+    ) -> AndWatch<'a, T> {
+        AndWatch { client, request, path, kind, consistency, finish }
+    }
+
+    /// Queues the call. Writes may be sent behind it; the read will not see them, and the watch will.
+    ///
+    /// # Errors
+    /// [`Error::Overtaken`] besides those of the read; then there is no watch.
+    pub fn send(self) -> Pending<(T, OneShot)> {
+        self.queue(Place::Kept)
+    }
+
+    fn queue(self, place: Place) -> Pending<(T, OneShot)> {
+        let AndWatch { client, request, path, kind, consistency, finish } = self;
+        let (sender, listener) = listen(client, path, kind, None, false, 1);
+        let receiver = client.handle.ask(Ask::Read(request, consistency, place, Some(sender)));
+        Pending::new(receiver, move |answer| Ok((finish(answer)?, OneShot { listener })))
+    }
+}
+
+impl<T: 'static> IntoFuture for AndWatch<'_, T> {
+    type Output = Result<(T, OneShot)>;
+    type IntoFuture = Pending<(T, OneShot)>;
+
+    fn into_future(self) -> Pending<(T, OneShot)> {
+        self.queue(Place::Open)
+    }
 }
 
 /// The hearing end of a watch.

@@ -139,6 +139,53 @@ async fn reads_are_asked_again_after_a_lost_connection() {
     assert_eq!(read.await.expect("read").data.as_deref(), Some(&b"value"[..]));
 }
 
+/// Cuts the connection when so many writes have applied; none of what was asked before is answered.
+async fn cut_behind_effect(fake: &Fake, writes: usize) {
+    while fake.member.arrived().len() < writes {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    fake.member.faults.mute.store(false, Ordering::SeqCst);
+    fake.member.cut();
+}
+
+#[tokio::test]
+async fn a_read_that_was_sent_before_writes_never_sees_them() {
+    let fake = Fake::start().await;
+    let client = fake.client().await;
+    client.create("/r", "0").await.expect("created");
+    fake.member.faults.mute.store(true, Ordering::SeqCst);
+    let before = client.get("/r").send();
+    let one = client.set("/r", "1").send();
+    let between = client.get("/r").send();
+    let deletion = client.delete("/r").send();
+    let behind = client.exists("/r").send();
+    cut_behind_effect(&fake, 3).await;
+
+    // The first would read nothing now, and so would the second: neither is what there was.
+    let late = before.await.expect_err("overtaken");
+    assert_eq!((&late, late.kind(), late.is_retryable()), (&Error::Overtaken, ErrorKind::Unavailable, true));
+    assert_eq!(between.await, Err(Error::Overtaken));
+    assert_eq!(one.await.expect("set").version, 1);
+    deletion.await.expect("deleted");
+    assert_eq!(behind.await, Ok(None), "nothing was sent behind it");
+    assert_eq!(client.get("/r").await.expect_err("deleted").kind(), ErrorKind::NoNode);
+}
+
+#[tokio::test]
+async fn a_read_that_is_awaited_has_its_answer_whatever_others_write() {
+    let fake = Fake::start().await;
+    let client = fake.client().await;
+    client.create("/r", "0").await.expect("created");
+    fake.member.faults.mute.store(true, Ordering::SeqCst);
+    let reader = client.clone();
+    let read = tokio::spawn(async move { reader.get("/r").await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let write = client.set("/r", "1").send();
+    cut_behind_effect(&fake, 2).await;
+    assert_eq!(read.await.expect("no panic").expect("read").data.as_deref(), Some(&b"1"[..]));
+    write.await.expect("set");
+}
+
 #[tokio::test]
 async fn the_state_tells_of_a_lost_and_a_new_connection() {
     let fake = Fake::start().await;

@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quorate::{CreateMode, ErrorKind, EventKind, NodeEvent, Position, Value, Watch, WatchEvent, Zxid};
+use quorate::{CreateMode, Error, ErrorKind, EventKind, NodeEvent, Position, Value, Watch, WatchEvent, Zxid};
 use quorate_core::acl::AclEntry;
 use quorate_core::command::{Create, Operation};
 use quorate_core::settings::Setting;
@@ -43,6 +44,36 @@ async fn no_watches(fake: &Fake) {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), gone).await.expect("removed in time");
+}
+
+#[tokio::test]
+async fn a_watch_that_writes_sent_behind_it_have_overtaken_is_none() {
+    let fake = Fake::start().await;
+    let client = fake.client().await;
+    client.create("/w", "0").await.expect("created");
+    let start = Position::after(fake.member.zxid());
+    fake.member.faults.mute.store(true, Ordering::SeqCst);
+    let once = client.get("/w").and_watch().send();
+    let lasting = client.watch("/w").send();
+    let placed = client.watch("/w").since(start).send();
+    let set = client.set("/w", "1").send();
+    while fake.member.arrived().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    fake.member.faults.mute.store(false, Ordering::SeqCst);
+    fake.member.cut();
+
+    // Left now, neither would hear of what was sent behind it.
+    assert_eq!(once.await.expect_err("overtaken"), Error::Overtaken);
+    assert_eq!(lasting.await.expect_err("overtaken"), Error::Overtaken);
+    set.await.expect("set");
+    // This one says where it begins.
+    let mut placed = placed.await.expect("watched");
+    let told = placed.next().await.expect("not over").expect("alive");
+    assert!(matches!(told, WatchEvent::Node(event) if event.kind == EventKind::NodeDataChanged));
+    assert_eq!(fake.member.watches(), 1, "the others left nothing behind");
+    drop(placed);
+    no_watches(&fake).await;
 }
 
 #[tokio::test]

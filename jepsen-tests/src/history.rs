@@ -180,8 +180,8 @@ pub enum Operation {
         /// What is sent, in order: a number to write, or nothing: a read.
         sent: Vec<Option<u64>>,
         /// The result: for each, its transaction (what a read's member had applied) and, of a read,
-        /// the number.
-        told: Option<Vec<(u64, Option<u64>)>>,
+        /// the number. A read may be told nothing but that it was overtaken.
+        told: Option<Vec<Option<(u64, Option<u64>)>>>,
     },
     /// Creates an ephemeral node.
     CreateEphemeral {

@@ -248,23 +248,26 @@ fn writes_that_took_effect_twice_are_rejected() {
 
 // --- session order ------------------------------------------------------------------------------
 
+/// A pipeline each of whose requests was answered.
 fn pipeline(sent: &[Option<u64>], told: Option<&[(u64, Option<u64>)]>) -> Operation {
-    Operation::Pipeline { session: 1, sent: sent.to_vec(), told: told.map(<[_]>::to_vec) }
+    pipeline_in(1, sent, told)
+}
+
+fn pipeline_in(session: u64, sent: &[Option<u64>], told: Option<&[(u64, Option<u64>)]>) -> Operation {
+    let told = told.map(|told| told.iter().copied().map(Some).collect());
+    Operation::Pipeline { session, sent: sent.to_vec(), told }
 }
 
 /// A client that was cut off goes on in another session before the members know that the first is over.
 #[test]
 fn a_write_of_unknown_outcome_may_take_effect_late_but_only_once() {
-    let in_session = |session, sent: &[Option<u64>], told: Option<&[(u64, Option<u64>)]>| {
-        Operation::Pipeline { session, sent: sent.to_vec(), told: told.map(<[_]>::to_vec) }
-    };
     let story = |reads: &[(u64, Option<u64>)]| {
         let sent: Vec<Option<u64>> = reads.iter().map(|_| None).collect();
         Story::default()
-            .invoke(1, in_session(1, &[Some(1), Some(2)], None))
-            .info(1, in_session(1, &[Some(1), Some(2)], None))
-            .alone(1, in_session(2, &[Some(3)], None), in_session(2, &[Some(3)], Some(&[(5, None)])))
-            .alone(1, in_session(2, &sent, None), in_session(2, &sent, Some(reads)))
+            .invoke(1, pipeline_in(1, &[Some(1), Some(2)], None))
+            .info(1, pipeline_in(1, &[Some(1), Some(2)], None))
+            .alone(1, pipeline_in(2, &[Some(3)], None), pipeline_in(2, &[Some(3)], Some(&[(5, None)])))
+            .alone(1, pipeline_in(2, &sent, None), pipeline_in(2, &sent, Some(reads)))
     };
     story(&[(5, Some(3)), (7, Some(1)), (8, Some(2))]).is_valid(SessionOrder);
     story(&[(5, Some(3)), (8, Some(2)), (8, Some(2))]).is_valid(SessionOrder);
@@ -298,6 +301,26 @@ fn a_session_that_goes_back_or_does_not_see_its_own_writes_is_rejected() {
     story(&[(5, None), (5, Some(1))])
         .alone(1, pipeline(&[None], None), pipeline(&[None], Some(&[(3, Some(1))])))
         .is_rejected(SessionOrder, "behind one at 5");
+}
+
+#[test]
+fn a_read_may_be_overtaken_but_nothing_else_goes_without_an_answer() {
+    let sent = [Some(1), None, Some(2), None];
+    let story = |told: &[Option<(u64, Option<u64>)>]| {
+        let told = Operation::Pipeline { session: 1, sent: sent.to_vec(), told: Some(told.to_vec()) };
+        Story::default().alone(1, pipeline(&sent, None), told)
+    };
+    let (one, two) = (Some((5, None)), Some((7, None)));
+    story(&[one, None, two, Some((7, Some(2)))]).is_valid(SessionOrder);
+    story(&[one, None, two, None]).is_valid(SessionOrder);
+    // What is behind an overtaken read is judged as ever.
+    story(&[one, None, two, Some((7, Some(1)))]).is_rejected(SessionOrder, "wrote 2 and then read 1");
+    story(&[one, None, two, Some((6, Some(2)))])
+        .is_rejected(SessionOrder, "a read at zxid 6 behind one at 7");
+    // The fault that made reads say so: one that was asked again behind what followed it.
+    story(&[one, Some((7, Some(2))), two, None]).is_rejected(SessionOrder, "wrote 1 and then read 2");
+    story(&[one, None, None, Some((7, Some(2)))]).is_rejected(SessionOrder, "nothing of its write of 2");
+    story(&[one, None, two]).is_rejected(SessionOrder, "4 requests had 3 answers");
 }
 
 // --- ephemeral ----------------------------------------------------------------------------------

@@ -165,7 +165,8 @@ impl Follower {
                 .iter()
                 .map(|path| {
                     let list = self.client.list(path).with_stat().with_data();
-                    list.consistency(Consistency::Session).send()
+                    // Queued at once, but each may see what this session writes meanwhile.
+                    list.consistency(Consistency::Session).into_future()
                 })
                 .collect();
             let mut next = Vec::new();

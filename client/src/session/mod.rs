@@ -82,9 +82,20 @@ pub(crate) struct Job {
 pub(crate) enum Ask {
     Write(Operation),
     /// A read; one that leaves a watch names it by the sender's key.
-    Read(ReadRequest, Consistency, Option<WatchSender>),
+    Read(ReadRequest, Consistency, Place, Option<WatchSender>),
     Auth(String, Bytes),
     Close,
+}
+
+/// What a read may see when it is asked again after a lost connection, and writes of its session
+/// that were queued behind it have taken effect meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Not those: its caller may have sent them. It ends with [`Error::Overtaken`].
+    Kept,
+    /// Those too: its caller waits for it before it sends anything, so they are others' writes, at
+    /// the same time as this read.
+    Open,
 }
 
 /// What a watch's stream asks of the task.

@@ -4,7 +4,8 @@
 //! Invariants:
 //! - a request's xid is its place in the queue since the session began, so finding it is indexing;
 //! - write numbers are dense from 1 in call order, and a write keeps its number when it is sent again;
-//! - `acknowledged` is the last write number such that its answer and all before it have arrived.
+//! - `acknowledged` is the last write number such that its answer and all before it have arrived;
+//! - a read whose place is kept is never sent behind the effect of a write that follows it here.
 
 use std::collections::VecDeque;
 
@@ -12,7 +13,7 @@ use prost::Message;
 use quorate_core::id::WriteNumber;
 use quorate_proto::v1;
 
-use super::Responder;
+use super::{Place, Responder};
 
 /// A request on its way.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) purpose: Purpose,
     /// Whether it was ever sent: from then on the outcome of a write is open.
     pub(crate) sent: bool,
+    /// For a read that must not see the writes behind it: the first of them, asked for yet or not.
+    behind: Option<WriteNumber>,
 }
 
 /// What else the answer changes besides the caller's knowledge.
@@ -79,15 +82,25 @@ impl Requests {
         WriteNumber(self.acknowledged + self.writes.len() as u64 + 1)
     }
 
-    /// Queues a request; one with a write number must have [`Requests::next_write_number`].
-    pub(crate) fn push(&mut self, mut request: v1::Request, respond: Responder, purpose: Purpose) {
+    /// Queues a request; one with a write number must have [`Requests::next_write_number`]. `place`
+    /// is a read's: a write has its place by its number.
+    pub(crate) fn push(
+        &mut self,
+        mut request: v1::Request,
+        respond: Responder,
+        purpose: Purpose,
+        place: Place,
+    ) {
         let xid = self.front + self.entries.len() as u64;
         request.xid = xid;
+        let mut behind = None;
         if request.write_number != 0 {
             debug_assert_eq!(request.write_number, self.next_write_number().0);
             self.writes.push_back(Some(xid));
+        } else if place == Place::Kept {
+            behind = Some(self.next_write_number());
         }
-        self.entries.push_back(Some(Entry { request, respond, purpose, sent: false }));
+        self.entries.push_back(Some(Entry { request, respond, purpose, sent: false, behind }));
     }
 
     /// The next requests to send, at most `bytes_max` bytes of them (or one that is larger).
@@ -121,10 +134,18 @@ impl Requests {
     }
 
     /// The session is attached anew, with writes up to `applied` in effect: what has no answer is
-    /// to be sent again, but not those writes, whose answers come by themselves.
-    pub(crate) fn rewind(&mut self, applied: WriteNumber) {
-        self.next = self.front;
+    /// to be sent again, but not those writes, whose answers come by themselves. No other write of
+    /// an earlier connection takes effect any more.
+    ///
+    /// Gives the reads that can have no answer in their place: a write behind them is in effect.
+    #[must_use = "somebody waits for their answers"]
+    pub(crate) fn rewind(&mut self, applied: WriteNumber) -> Vec<Entry> {
         self.applied = applied.0;
+        let is_overtaken = |entry: &mut Entry| entry.behind.is_some_and(|write| write <= applied);
+        let overtaken = self.entries.iter_mut().filter_map(|entry| entry.take_if(is_overtaken)).collect();
+        self.pass_answered();
+        self.next = self.front;
+        overtaken
     }
 
     /// Takes the write that was answered; `None` if it was answered before.
@@ -142,12 +163,16 @@ impl Requests {
     pub(crate) fn answer(&mut self, xid: u64) -> Option<Entry> {
         let index = usize::try_from(xid.checked_sub(self.front)?).ok()?;
         let entry = self.entries.get_mut(index)?.take()?;
+        self.pass_answered();
+        self.next = self.next.max(self.front);
+        Some(entry)
+    }
+
+    fn pass_answered(&mut self) {
         while let Some(None) = self.entries.front() {
             self.entries.pop_front();
             self.front += 1;
         }
-        self.next = self.next.max(self.front);
-        Some(entry)
     }
 
     /// Takes all that have no answer.
@@ -168,13 +193,22 @@ mod tests {
     fn write(requests: &mut Requests) -> u64 {
         let number = requests.next_write_number();
         let request = write_request(number, Operation::Delete { path: "/".into(), version: -1 });
-        requests.push(request.expect("a session's"), oneshot::channel().0, Purpose::Call);
+        requests.push(request.expect("a session's"), oneshot::channel().0, Purpose::Call, Place::Kept);
         number.0
     }
 
-    fn read(requests: &mut Requests) {
+    fn read_at(requests: &mut Requests, place: Place) {
         let request = read_request(0, ReadRequest::WhoAmI, Consistency::Session);
-        requests.push(request.expect("no multi"), oneshot::channel().0, Purpose::Call);
+        requests.push(request.expect("no multi"), oneshot::channel().0, Purpose::Call, place);
+    }
+
+    fn read(requests: &mut Requests) {
+        read_at(requests, Place::Open);
+    }
+
+    /// A new connection: the xids of the reads that are too late for it.
+    fn overtaken(requests: &mut Requests, applied: u64) -> Vec<u64> {
+        requests.rewind(WriteNumber(applied)).iter().map(|entry| entry.request.xid).collect()
     }
 
     /// What would be sent now: the xids of reads, the numbers of writes below zero.
@@ -224,11 +258,44 @@ mod tests {
         sent(&mut requests);
         requests.answer_write(WriteNumber(1)).expect("asked");
         write(&mut requests); // 4: not sent yet
-        requests.rewind(WriteNumber(2));
+        assert!(overtaken(&mut requests, 2).is_empty(), "this read may see what is behind it");
         assert_eq!(sent(&mut requests), [1, -3, -4]);
         assert!(requests.answer_write(WriteNumber(2)).is_some(), "its answer comes unasked");
         assert!(requests.answer(1).is_some());
         assert_eq!(requests.drain().count(), 2);
+    }
+
+    #[test]
+    fn a_read_is_not_asked_again_behind_the_effect_of_a_write_that_followed_it() {
+        let mut requests = Requests::default();
+        read_at(&mut requests, Place::Kept); // xid 0
+        write(&mut requests); // 1: applied
+        read_at(&mut requests, Place::Kept); // xid 2: behind it
+        write(&mut requests); // 2: lost
+        read_at(&mut requests, Place::Kept); // xid 4
+        sent(&mut requests);
+        assert_eq!(overtaken(&mut requests, 1), [0]);
+        assert_eq!(sent(&mut requests), [2, -2, 4]);
+        assert!(requests.answer(0).is_none(), "it has been dealt with");
+
+        // Asked again, and lost again: now the second write has overtaken, too.
+        assert_eq!(overtaken(&mut requests, 2), [2]);
+        assert_eq!(sent(&mut requests), [4]);
+        write(&mut requests); // 3: not sent
+        assert!(overtaken(&mut requests, 2).is_empty());
+        assert_eq!(sent(&mut requests), [4, -3]);
+    }
+
+    #[test]
+    fn a_read_is_overtaken_by_a_write_that_was_answered_before_it_too() {
+        let mut requests = Requests::default();
+        read_at(&mut requests, Place::Kept);
+        read(&mut requests);
+        write(&mut requests);
+        sent(&mut requests);
+        requests.answer_write(WriteNumber(1)).expect("asked");
+        assert_eq!(overtaken(&mut requests, 1), [0]);
+        assert_eq!(sent(&mut requests), [1]);
     }
 
     #[test]
@@ -239,7 +306,7 @@ mod tests {
             let number = requests.next_write_number();
             let set = Operation::SetData { path: "/".into(), data: Some(data.clone()), version: -1 };
             let request = write_request(number, set).expect("a session's");
-            requests.push(request, oneshot::channel().0, Purpose::Call);
+            requests.push(request, oneshot::channel().0, Purpose::Call, Place::Kept);
         }
         assert_eq!(requests.take_unsent(2500, |_, _| {}).len(), 2);
         assert_eq!(requests.take_unsent(10, |_, _| {}).len(), 1);

@@ -27,7 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::requests::{Purpose, Requests};
 use super::watches::Watches;
-use super::{Answer, Ask, Control, Facts, Job, Outcome, SessionState};
+use super::{Answer, Ask, Control, Facts, Job, Outcome, Place, SessionState};
 use crate::connector::{Connection, Connector, refusal};
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -303,7 +303,14 @@ impl Task {
         self.facts.member.store(connected.member_id, Ordering::Relaxed);
         self.saw(Zxid(connected.zxid));
         if resumed {
-            self.requests.rewind(WriteNumber(connected.last_applied_write));
+            for entry in self.requests.rewind(WriteNumber(connected.last_applied_write)) {
+                if let Purpose::Watch(key) = entry.purpose {
+                    // Where it was left, if it was, it went with the connection.
+                    self.watches.forget(key);
+                }
+                // The caller may have gone.
+                let _ = entry.respond.send(Err(Error::Overtaken));
+            }
             self.watches.reconnected();
         }
         tracing::debug!(session = %self.session, member = connected.member_id, resumed, "attached");
@@ -312,13 +319,20 @@ impl Task {
     /// Queues a call's request.
     fn accept(&mut self, job: Job) {
         let Job { ask, respond } = job;
+        let place = match &ask {
+            Ask::Read(_, _, place, _) => *place,
+            // A write goes by its number; a credential is the same whenever it is proved.
+            Ask::Write(_) | Ask::Close | Ask::Auth(..) => Place::Open,
+        };
         let (request, purpose) = match ask {
             Ask::Write(operation) => {
                 (write_request(self.requests.next_write_number(), operation), Purpose::Call)
             }
             Ask::Close => (self.goodbye(), Purpose::Close),
-            Ask::Read(request, consistency, None) => (read_request(0, request, consistency), Purpose::Call),
-            Ask::Read(mut request, consistency, Some(sender)) => {
+            Ask::Read(request, consistency, _, None) => {
+                (read_request(0, request, consistency), Purpose::Call)
+            }
+            Ask::Read(mut request, consistency, _, Some(sender)) => {
                 let key = sender.key;
                 let id = self.watches.expect(sender);
                 use quorate_core::request::ReadRequest::{AddWatch, Exists, Get, List};
@@ -336,7 +350,7 @@ impl Task {
             }
         };
         match request {
-            Ok(request) => self.requests.push(request, respond, purpose),
+            Ok(request) => self.requests.push(request, respond, purpose, place),
             // The caller may have gone.
             Err(error) => drop(respond.send(Err(Error::BadArguments(error.to_string())))),
         }
@@ -356,7 +370,7 @@ impl Task {
     fn say_goodbye(&mut self) {
         let request = self.goodbye().expect("a session may close itself");
         let (respond, _) = tokio::sync::oneshot::channel();
-        self.requests.push(request, respond, Purpose::Close);
+        self.requests.push(request, respond, Purpose::Close, Place::Open);
     }
 
     fn control(&mut self, control: Control) {

@@ -1,5 +1,8 @@
 //! A session's guarantees: requests take effect in the order in which they were sent, a read sees the
 //! session's own writes, and nothing that a session is told is older than what it was told before.
+//!
+//! A read may have no answer (it was overtaken while its connection was lost); a write of a pipeline
+//! that was answered always has one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +27,7 @@ impl Checker for SessionOrder {
         // Numbers whose outcome a process was not told: each may still take effect, once. A client that
         // was cut off takes its session for over before the members do, and goes on in another.
         let mut late: BTreeMap<(Process, u64), BTreeSet<u64>> = BTreeMap::new();
-        let mut judged = 0;
+        let (mut judged, mut overtaken) = (0, 0);
         for pair in history.pairs() {
             let entry = pair.completion.unwrap_or(pair.invoke);
             let Operation::Pipeline { session, sent, told } = &entry.operation else { continue };
@@ -37,7 +40,22 @@ impl Checker for SessionOrder {
             };
             let mut last = written.get(&process).copied().unwrap_or(Some(0));
             let (mut before, mut place) = reached.get(session).copied().unwrap_or((0, pair.begin));
-            for (number, (zxid, read)) in sent.iter().zip(told) {
+            if sent.len() != told.len() {
+                let what = format!("{} requests had {} answers", sent.len(), told.len());
+                anomalies.push(Anomaly::new(what, [pair.begin, end]));
+            }
+            for (number, answer) in sent.iter().zip(told) {
+                let Some((zxid, read)) = answer else {
+                    match number {
+                        Some(number) => {
+                            let what = format!("process {process} heard nothing of its write of {number}");
+                            anomalies.push(Anomaly::new(what, [pair.begin, end]));
+                            last = None;
+                        }
+                        None => overtaken += 1,
+                    }
+                    continue;
+                };
                 judged += 1;
                 let (word, is_late) = match number {
                     Some(_) => ("write", *zxid <= before),
@@ -72,6 +90,7 @@ impl Checker for SessionOrder {
         if anomalies.is_empty() && judged == 0 {
             return Verdict::Unknown { reason: "no pipeline was answered".into() };
         }
-        Verdict::of(anomalies, format!("{judged} requests in {} sessions", reached.len()))
+        let facts = format!("{judged} requests in {} sessions, {overtaken} reads overtaken", reached.len());
+        Verdict::of(anomalies, facts)
     }
 }

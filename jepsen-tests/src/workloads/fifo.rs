@@ -1,5 +1,6 @@
 //! The order of a session: many writes and reads on their way at once, the reads from whatever member
-//! the session is attached to. Each sees what was sent before it, and nothing goes back.
+//! the session is attached to. Each sees what was sent before it and nothing of what was sent behind
+//! it, or says that it cannot any more; and nothing goes back.
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -85,14 +86,21 @@ async fn send(arena: &Arena, client: &Client, process: Process, sent: Vec<Option
             .map(|number| match number {
                 Some(number) => {
                     let set = client.set(&path, number.to_string()).send();
-                    async { set.await.map(|stat| (stat.mzxid.0, None)) }.boxed_local()
+                    async { set.await.map(|stat| Some((stat.mzxid.0, None))) }.boxed_local()
                 }
                 None => {
                     let get = client.get(&path).consistency(Consistency::Session).send();
                     // What is no number shows as one that nobody wrote.
                     let told = |data: Option<&[u8]>| Some(parse(data).unwrap_or(u64::MAX));
-                    async move { get.await.map(|node| (node.zxid.0, told(node.data.as_deref()))) }
-                        .boxed_local()
+                    async move {
+                        match get.await {
+                            Ok(node) => Ok(Some((node.zxid.0, told(node.data.as_deref())))),
+                            // The rest of the pipeline is as good as ever.
+                            Err(quorate::Error::Overtaken) => Ok(None),
+                            Err(error) => Err(error),
+                        }
+                    }
+                    .boxed_local()
                 }
             })
             .collect();
