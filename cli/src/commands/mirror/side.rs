@@ -1,6 +1,7 @@
 //! A tree that is read and written: a ZooKeeper ensemble's, or a Quorate cluster's.
 
 use std::collections::BTreeSet;
+use std::future::IntoFuture;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -93,8 +94,10 @@ impl Side {
                 }))
             }
             Tree::Quorate(client) => {
-                let calls = (client.get(path).send(), client.list(path).send(), client.acl(path).send());
-                let (node, children, acl) = futures_util::join!(calls.0, calls.1, calls.2);
+                // Other copies write on this client meanwhile: nothing hangs on what of it these see.
+                let (node, children) = (client.get(path).into_future(), client.list(path).into_future());
+                let (node, children, acl) =
+                    futures_util::join!(node, children, client.acl(path).into_future());
                 let is_missing = |kind: Option<ErrorKind>| kind == Some(ErrorKind::NoNode);
                 if is_missing(node.as_ref().err().map(quorate::Error::kind))
                     || is_missing(children.as_ref().err().map(quorate::Error::kind))
