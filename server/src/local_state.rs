@@ -226,14 +226,15 @@ impl LocalState {
     }
 
     /// Applies one log entry's commands.
-    pub fn apply(&self, index: u64, stamp: &Stamp, commands: impl Iterator<Item = Command>) {
+    pub fn apply(&self, index: u64, stamp: &Stamp, commands: &[Command]) {
         let mut inner = self.lock();
+        inner.state.prefetch(commands);
         for command in commands {
-            let applied = inner.state.apply(stamp, &command);
+            let applied = inner.state.apply(stamp, command);
             if let Some(observer) = &self.observer {
-                observer.command(self.member, index, &inner.state, &command, &applied);
+                observer.command(self.member, index, &inner.state, command, &applied);
             }
-            inner.publish(self.member, &command, applied);
+            inner.publish(self.member, command, applied);
         }
         inner.applied_index = index;
         self.observe_entry(&inner);

@@ -17,6 +17,7 @@ mod journal;
 mod loader;
 mod multi;
 mod node_rules;
+mod prefetch;
 mod quota;
 mod read;
 mod records;

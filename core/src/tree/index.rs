@@ -61,6 +61,13 @@ impl NameIndex {
         is_new
     }
 
+    /// Where the chain begins that has the child of `parent` with this name, if there is one, and the
+    /// name's tag.
+    pub fn bucket_of(&self, parent: Slot, name: &[u8]) -> (Slot, u8) {
+        let hash = self.hash(parent, name);
+        (*self.head(self.bucket(hash)), (hash >> 56) as u8)
+    }
+
     fn find_hashed(&self, slab: &Slab, hash: u64, parent: Slot, name: &[u8]) -> Option<Slot> {
         let tag = (hash >> 56) as u8;
         let mut slot = *self.head(self.bucket(hash));

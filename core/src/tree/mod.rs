@@ -11,6 +11,7 @@ mod index;
 mod load;
 mod many_children;
 pub(crate) mod node;
+mod prefetch;
 pub(crate) mod slab;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -58,7 +58,7 @@ impl StateMachine {
         let (stamp, commands) = Batch::parse(payload).map_err(|error| undecodable(&error))?;
         // All or nothing: an entry that cannot be decoded to its end must not be half applied.
         let commands: Vec<_> = commands.collect::<Result<_, _>>().map_err(|error| undecodable(&error))?;
-        self.local.apply(index, &stamp, commands.into_iter());
+        self.local.apply(index, &stamp, &commands);
         Ok(())
     }
 }
