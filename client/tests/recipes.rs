@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use quorate::recipes::{
-    Barrier, Counter, DoubleBarrier, Election, Group, Lock, Queue, ReadWriteLock, Semaphore, TreeCache,
+    Barrier, Counter, DoubleBarrier, Election, Group, Lock, LockGuard, Queue, ReadWriteLock, Semaphore,
+    TreeCache,
 };
-use quorate::{Client, Error, ErrorKind};
+use quorate::{Client, Error, ErrorKind, Zxid};
 use support::Fake;
+use tokio::task::JoinHandle;
 
 /// Long enough that something which is to wait would have failed to.
 const A_WHILE: Duration = Duration::from_millis(60);
@@ -97,6 +99,77 @@ async fn a_dropped_guard_and_a_dropped_wait_release_the_lock() {
     let guard = in_time(lock.acquire()).await.expect("acquired");
     assert_eq!(children(&client, "/l").await, 1);
     guard.release().await.expect("released");
+}
+
+/// Contenders that join in this order, each in a session of its own; whoever gets the lock tells its
+/// place in the order and holds the lock until its task is aborted.
+async fn contenders(fake: &Fake, count: usize) -> (Vec<(Client, JoinHandle<()>)>, Acquired) {
+    let (tell, acquired) = tokio::sync::mpsc::unbounded_channel();
+    let observer = fake.client().await;
+    let mut tasks = Vec::new();
+    for place in 0..count {
+        let (client, tell) = (fake.client().await, tell.clone());
+        let lock = Lock::new(&client, "/l");
+        let task = tokio::spawn(async move {
+            let guard = lock.acquire().await;
+            tell.send((place, guard.as_ref().map(LockGuard::token).map_err(Error::kind))).expect("heard");
+            if let Ok(guard) = guard {
+                guard.lost().await;
+            }
+        });
+        while observer.exists("/l").await.expect("asked").is_none()
+            || children(&observer, "/l").await <= place
+        {
+            tokio::task::yield_now().await;
+        }
+        tasks.push((client, task));
+    }
+    (tasks, acquired)
+}
+
+type Acquired = tokio::sync::mpsc::UnboundedReceiver<(usize, Result<Zxid, ErrorKind>)>;
+
+#[tokio::test]
+async fn contenders_that_give_up_in_the_middle_let_nobody_past_who_still_waits() {
+    let fake = Fake::start().await;
+    let (tasks, mut acquired) = contenders(&fake, 6).await;
+    assert_eq!(in_time(acquired.recv()).await.expect("told").0, 0);
+    // The first two are watched by others, the last is not.
+    for given_up in [2, 1, 4] {
+        tasks[given_up].1.abort();
+        waits(acquired.recv()).await;
+    }
+    for (holder, next) in [(0, 3), (3, 5)] {
+        tasks[holder].1.abort();
+        assert_eq!(in_time(acquired.recv()).await.expect("told").0, next);
+        waits(acquired.recv()).await;
+    }
+    tasks[5].1.abort();
+    let nothing_left = async {
+        let client = fake.client().await;
+        while children(&client, "/l").await > 0 || fake.member.watches() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(nothing_left).await;
+}
+
+#[tokio::test]
+async fn a_waiter_that_was_taken_out_of_the_queue_does_not_get_the_lock() {
+    let fake = Fake::start().await;
+    let (tasks, mut acquired) = contenders(&fake, 3).await;
+    assert_eq!(in_time(acquired.recv()).await.expect("told").0, 0);
+    let client = fake.client().await;
+    let mut queue = client.list("/l").await.expect("listed").children;
+    client.delete(&format!("/l/{}", queue.remove(1).name)).await.expect("deleted");
+    // Longer than it takes its own node for granted.
+    waits(acquired.recv()).await;
+    tasks[0].1.abort();
+    let mut told =
+        [in_time(acquired.recv()).await.expect("told"), in_time(acquired.recv()).await.expect("told")];
+    told.sort_by_key(|(place, _)| *place);
+    assert_eq!(told[0], (1, Err(ErrorKind::GuardFailed)));
+    assert!(matches!(told[1], (2, Ok(_))));
 }
 
 #[tokio::test]

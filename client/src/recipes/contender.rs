@@ -4,7 +4,11 @@
 //! - all contenders of a queue have names with one prefix, so name order is queue order;
 //! - the token is the czxid of the contender's node: it grows from place to place;
 //! - whoever has come to the front stays there for as long as the node exists;
+//! - new names come behind all others, so those before a contender only become fewer: when the only
+//!   one has gone, there is nobody, and no read is needed to know it;
 //! - dropping a contender, or the future that makes one, takes its node away.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::change::EventKind;
@@ -12,9 +16,10 @@ use quorate_core::error::ErrorKind;
 use quorate_core::id::Zxid;
 use quorate_core::reply::Child;
 use quorate_core::request::Consistency;
-use quorate_core::znode::CreateMode;
+use quorate_core::znode::{CreateMode, Stat};
+use tokio::time::Instant;
 
-use crate::calls::Created;
+use crate::calls::{Children, Created};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::pending::Pending;
@@ -22,6 +27,12 @@ use crate::watch::OneShot;
 
 /// The prefix of contenders' names; the server's Locks and Elections use the same.
 pub(super) const PREFIX: &str = "lock-";
+/// How long a contender's own node, once seen, is taken to be there: no longer than a caller may well
+/// need to act on having been told so. Beyond it the queue is read again before the front is reached.
+const SEEN_MAX: Duration = Duration::from_millis(50);
+
+/// A node that was asked for, and what fires when it changes.
+type Watched = Pending<(Option<Stat>, OneShot)>;
 
 /// See the file's comment.
 #[derive(Debug)]
@@ -71,14 +82,53 @@ impl Contender {
     /// A read that sees the session's own write sees every contender that came before it, so no
     /// quorum is asked.
     pub(super) async fn before(&self, with_data: bool) -> Result<Vec<(String, Option<Bytes>)>> {
+        self.before_in(self.queue(with_data).await?)
+    }
+
+    fn queue(&self, with_data: bool) -> Pending<Children> {
         let mut list = self.client.list(&self.parent).consistency(Consistency::Session);
         if with_data {
             list = list.with_data();
         }
-        let mut children = list.await?.children;
+        list.into_future()
+    }
+
+    fn before_in(&self, queue: Children) -> Result<Vec<(String, Option<Bytes>)>> {
+        let mut children = queue.children;
         children.truncate(self.place(&children)?);
         let before = children.into_iter().filter(|child| child.name.starts_with(PREFIX));
         Ok(before.map(|child| (child.name, child.data)).collect())
+    }
+
+    /// Waits until nobody is before this contender.
+    ///
+    /// Of several before it, the last but one is watched: when it has gone, the last is most often
+    /// the holder. That is found out while it holds, so that its end needs no further read.
+    pub(super) async fn reach_front(&self) -> Result<()> {
+        let mut likely_holder: Option<String> = None;
+        loop {
+            let asked = Instant::now();
+            // Both are queued before either is awaited.
+            let queue = self.queue(false);
+            let likely = likely_holder.take().map(|name| (self.watched(&name), name));
+            let before = self.before_in(queue.await?)?;
+            match &before[..] {
+                [] => return Ok(()),
+                [(holder, _)] => {
+                    match likely {
+                        Some((watched, name)) if name == *holder => self.gone_from(watched, holder).await?,
+                        _ => self.gone(holder).await?,
+                    }
+                    if asked.elapsed() <= SEEN_MAX {
+                        return Ok(());
+                    }
+                }
+                [.., (last_but_one, _), (last, _)] => {
+                    self.gone(last_but_one).await?;
+                    likely_holder = Some(last.clone());
+                }
+            }
+        }
     }
 
     /// How many are before this contender, and what fires when anybody joins or leaves.
@@ -97,14 +147,22 @@ impl Contender {
     /// Waits until the contender with this name has gone. Nobody ever gets its name again, so the
     /// word of its deletion is the end.
     pub(super) async fn gone(&self, name: &str) -> Result<()> {
-        let path = child(&self.parent, name);
+        self.gone_from(self.watched(name), name).await
+    }
+
+    async fn gone_from(&self, mut watched: Watched, name: &str) -> Result<()> {
         loop {
-            let (stat, changed) =
-                self.client.exists(&path).consistency(Consistency::Session).and_watch().await?;
+            let (stat, changed) = watched.await?;
             if stat.is_none() || changed.await?.kind == EventKind::NodeDeleted {
                 return Ok(());
             }
+            watched = self.watched(name);
         }
+    }
+
+    fn watched(&self, name: &str) -> Watched {
+        let path = child(&self.parent, name);
+        self.client.exists(&path).consistency(Consistency::Session).and_watch().into_future()
     }
 
     /// Waits until this contender's own node is gone, or the session is over; says which.

@@ -43,9 +43,7 @@ impl Election {
     /// Dropping the future withdraws the candidate.
     pub async fn campaign(&self, value: impl Into<Bytes>) -> Result<Leadership> {
         let contender = Contender::join(&self.client, &self.path, value.into()).await?;
-        while let Some((previous, _)) = contender.before(false).await?.pop() {
-            contender.gone(&previous).await?;
-        }
+        contender.reach_front().await?;
         Ok(Leadership { contender, election: self.path.clone() })
     }
 

@@ -50,9 +50,7 @@ impl Lock {
     /// Dropping the future leaves the queue.
     pub async fn acquire(&self) -> Result<LockGuard> {
         let contender = Contender::join(&self.client, &self.path, self.data.clone()).await?;
-        while let Some((previous, _)) = contender.before(false).await?.pop() {
-            contender.gone(&previous).await?;
-        }
+        contender.reach_front().await?;
         Ok(LockGuard { contender })
     }
 

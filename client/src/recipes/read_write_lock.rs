@@ -51,9 +51,7 @@ impl ReadWriteLock {
     /// Dropping the future leaves the queue.
     pub async fn write(&self) -> Result<WriteGuard> {
         let contender = Contender::join(&self.client, &self.path, Bytes::from_static(WRITER)).await?;
-        while let Some((previous, _)) = contender.before(false).await?.pop() {
-            contender.gone(&previous).await?;
-        }
+        contender.reach_front().await?;
         Ok(WriteGuard { contender })
     }
 }
