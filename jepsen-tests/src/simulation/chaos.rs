@@ -260,11 +260,15 @@ impl Chaos {
     }
 
     /// One member's disk is gone for good, and no other's until it is replaced: what only it held besides
-    /// one other is then held by one alone.
+    /// one other is then held by one alone. One founder keeps its disk, for it alone can tell the others
+    /// from founders that have never started.
     fn lose_disk(&mut self) {
         let lost = self.someone();
         let are_whole = self.hosts.iter().all(|host| host.is_open() || host.is_lost());
-        if !are_whole || !self.is_replaced() || self.hosts[lost].is_lost() {
+        let founders = self.hosts.iter().filter(|host| host.node <= self.spare.setup.members);
+        let is_last_founder = self.hosts[lost].node <= self.spare.setup.members
+            && founders.filter(|host| !host.is_lost()).count() == 1;
+        if !are_whole || !self.is_replaced() || self.hosts[lost].is_lost() || is_last_founder {
             return;
         }
         self.noted("lost disk");
