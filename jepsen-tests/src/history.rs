@@ -39,6 +39,10 @@ pub enum Kind {
     Info,
 }
 
+/// What a request of a pipeline was told: its transaction (what a read's member had applied) and, of a
+/// read, the number.
+pub type Told = (u64, Option<u64>);
+
 /// What is asked; a completion carries the same with its result filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "f", rename_all = "kebab-case")]
@@ -179,9 +183,8 @@ pub enum Operation {
         session: u64,
         /// What is sent, in order: a number to write, or nothing: a read.
         sent: Vec<Option<u64>>,
-        /// The result: for each, its transaction (what a read's member had applied) and, of a read,
-        /// the number. A read may be told nothing but that it was overtaken.
-        told: Option<Vec<Option<(u64, Option<u64>)>>>,
+        /// The result: what each was told. A read may be told nothing but that it was overtaken.
+        told: Option<Vec<Option<Told>>>,
     },
     /// Creates an ephemeral node.
     CreateEphemeral {
