@@ -63,7 +63,8 @@ impl Coordinator {
     }
 
     fn wanted(&self, published: &str, clients: &BTreeMap<u64, String>) -> String {
-        let members = self.shared.replica.members();
+        // What is not agreed on may be undone, but a published id counts as used for ever.
+        let (members, version) = self.shared.replica.agreed_members();
         let mut used: BTreeSet<u64> = used_ids(published);
         used.extend(members.iter().map(|member| member.id.0));
         let mut text = String::new();
@@ -83,7 +84,7 @@ impl Coordinator {
         }
         let used: Vec<String> = used.iter().map(u64::to_string).collect();
         text.push_str(&format!("used={}\n", used.join(",")));
-        text.push_str(&format!("version={:x}", self.shared.replica.membership_index()));
+        text.push_str(&format!("version={version:x}"));
         text
     }
 }

@@ -16,7 +16,8 @@
 //! ```
 //!
 //! A *birth* is a random number drawn when an empty directory is first used. A founding needs all
-//! founders up, once. From then on a majority does.
+//! founders up, once. From then on a majority does. A disk that was refused notes it, and is refused
+//! from then on, whoever else has lost a disk by then: refused founders together found nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -157,6 +158,9 @@ pub async fn found_or_join(
     files: &dyn Files,
 ) -> Result<Founded, FoundingError> {
     let record = match birth_file::read(files, &config.data_dir)? {
+        Some(record) if has_promised_nothing(&record, cluster) && record.id != config.member.0 => {
+            begin(config, cluster, environment, files)?
+        }
         Some(record) => {
             check_owner(config, cluster, &record)?;
             if record.is_member {
@@ -166,22 +170,49 @@ pub async fn found_or_join(
         }
         None => {
             check_empty(files, &config.data_dir)?;
-            let birth = u128::from_le_bytes(environment.entropy());
-            let record = BirthRecord {
-                cluster,
-                id: config.member.0,
-                birth,
-                births: BTreeMap::new(),
-                is_member: false,
-            };
-            birth_file::write(files, &config.data_dir, &record)?;
-            record
+            begin(config, cluster, environment, files)?
         }
     };
     let founding = Founding::new(config, cluster, record.birth, transport);
+    if was_refused(&record) {
+        return Err(founding.refuse_again(&record.births).await);
+    }
     switch.set(founding.handler());
-    let births = founding.permission().await?;
-    Ok(Founded { births, is_new: true })
+    match founding.permission().await {
+        Ok(births) => Ok(Founded { births, is_new: true }),
+        Err(refusal @ FoundingError::DiskLost { .. }) => {
+            // Nobody may ever take it for a founder that starts for the first time.
+            switch.clear();
+            let births = founding.known_births();
+            birth_file::write(files, &config.data_dir, &BirthRecord { births, ..record })?;
+            Err(refusal)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Begins in an empty directory, or in one that a member without a vote has left.
+fn begin(
+    config: &Config,
+    cluster: u128,
+    environment: &Environment,
+    files: &dyn Files,
+) -> Result<BirthRecord, FoundingError> {
+    let birth = u128::from_le_bytes(environment.entropy());
+    let record =
+        BirthRecord { cluster, id: config.member.0, birth, births: BTreeMap::new(), is_member: false };
+    birth_file::write(files, &config.data_dir, &record)?;
+    Ok(record)
+}
+
+/// Whether whoever began in this directory never took part.
+fn has_promised_nothing(record: &BirthRecord, cluster: u128) -> bool {
+    !record.is_member && record.cluster == cluster
+}
+
+/// Whether the cluster knows its member by another disk.
+fn was_refused(record: &BirthRecord) -> bool {
+    record.births.get(&record.id).is_some_and(|birth| *birth != record.birth)
 }
 
 /// Notes that this member takes part: from now on an empty log is a lost one.
@@ -285,6 +316,18 @@ impl Founding {
         }
     }
 
+    /// Refuses a disk that was refused before. Asks once more, but only to name an id that is free.
+    async fn refuse_again(&self, births: &BTreeMap<u64, Birth>) -> FoundingError {
+        let asked = match self.join {
+            true => self.ask_to_join().await,
+            false => self.ask_to_found().await,
+        };
+        match asked {
+            Err(refusal @ FoundingError::DiskLost { .. }) => refusal,
+            _ => self.disk_lost(births, &BTreeMap::new()),
+        }
+    }
+
     /// One round of a founder. `None` when all is known.
     async fn ask_to_found(&self) -> Result<Option<String>, FoundingError> {
         let mut complete = true;
@@ -298,11 +341,10 @@ impl Founding {
                         && births.len() == self.others.len() + 1;
                 }
                 Ok(Hello::Member { births, members }) => {
-                    if births.get(&self.member) != Some(&self.birth) && !is_broken(Break::WipedIdVotes) {
-                        return Err(self.disk_lost(&births, &members));
-                    }
+                    let is_mine = births.get(&self.member) == Some(&self.birth);
+                    let refusal = self.disk_lost(&births, &members);
                     *self.births.lock().unwrap_or_else(PoisonError::into_inner) = births;
-                    return Ok(None);
+                    return if is_mine || is_broken(Break::WipedIdVotes) { Ok(None) } else { Err(refusal) };
                 }
                 Err(PeerError::Refused(reason)) => {
                     return Err(FoundingError::Disagreement { peer: *peer, reason });

@@ -84,29 +84,21 @@ pub struct Member {
 }
 
 impl Replica {
-    /// The members, in id order.
+    /// The members, in id order, as this member's log has them: a change that is not committed yet
+    /// counts, and may be undone.
     pub fn members(&self) -> Vec<Member> {
-        let stored = self.inner.membership();
-        let voters: BTreeSet<u64> = stored.membership().voter_ids().collect();
-        stored
-            .membership()
-            .nodes()
-            .map(|(id, address)| Member {
-                id: MemberId(*id),
-                address: address.clone(),
-                is_voter: voters.contains(id),
-            })
-            .collect()
+        members_of(&self.inner.membership())
+    }
+
+    /// The members that the cluster has agreed on, in id order, and the log index of that membership.
+    pub fn agreed_members(&self) -> (Vec<Member>, u64) {
+        let agreed = self.inner.raft.server_metrics().borrow_watched().committed_membership_config.clone();
+        (members_of(&agreed), agreed.log_id().as_ref().map_or(0, |log_id| log_id.index()))
     }
 
     /// Whether both sets of voters of an unfinished change are in force.
     pub fn is_between_members(&self) -> bool {
         reconfiguration::is_joint(&self.inner)
-    }
-
-    /// The log index of the present membership.
-    pub fn membership_index(&self) -> u64 {
-        self.inner.membership().log_id().as_ref().map_or(0, |log_id| log_id.index())
     }
 
     /// Changes the membership, here or at the leader.
@@ -279,6 +271,16 @@ impl Inner {
             ))
         })
     }
+}
+
+fn members_of(stored: &StoredMembership) -> Vec<Member> {
+    let voters: BTreeSet<u64> = stored.membership().voter_ids().collect();
+    let members = stored.membership().nodes().map(|(id, address)| Member {
+        id: MemberId(*id),
+        address: address.clone(),
+        is_voter: voters.contains(id),
+    });
+    members.collect()
 }
 
 fn bad(reason: String) -> Error {

@@ -23,10 +23,15 @@ impl PeerSwitch {
         *self.handler.write().unwrap_or_else(PoisonError::into_inner) = Some(handler);
     }
 
+    /// From now on nobody answers.
+    pub fn clear(&self) {
+        *self.handler.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Who answers now.
     ///
     /// # Errors
-    /// `Unreachable` while the member starts.
+    /// `Unreachable` while the member starts, or if it may not.
     pub fn current(&self) -> Result<Arc<dyn PeerHandler>, PeerError> {
         let handler = self.handler.read().unwrap_or_else(PoisonError::into_inner).clone();
         handler.ok_or_else(|| PeerError::Unreachable("this member is starting".into()))

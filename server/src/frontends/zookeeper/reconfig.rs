@@ -81,7 +81,7 @@ pub async fn change(door: &Door, identities: &[Identity], asked: &MembersAsked) 
         }
     }
     let is_known = || {
-        let now: BTreeSet<u64> = replica.members().iter().map(|member| member.id.0).collect();
+        let now: BTreeSet<u64> = replica.agreed_members().0.iter().map(|member| member.id.0).collect();
         joining.keys().all(|id| now.contains(id)) && leaving.iter().all(|id| !now.contains(id))
     };
     let mut progress = door.coordinator.local().progress();
