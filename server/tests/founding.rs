@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use quorate_server::config::{Config, Settings};
 use quorate_server::environment::Environment;
-use quorate_server::replica::files::memory::MemoryFiles;
+use quorate_server::replica::files::MemoryFiles;
 use quorate_server::replica::founding::{Founded, FoundingError, Hello, cluster_id, found_or_join};
 use quorate_server::replica::peer_listener::PeerSwitch;
 use quorate_server::replica::peers::{

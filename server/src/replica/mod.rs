@@ -10,7 +10,7 @@
 //! - [`barrier`]: one quorum round for all reads that wait;
 //! - [`membership`]: who is a member, [`reconfiguration`] how Raft comes to agree on it;
 //!   [`succession`]: who stands when the leader died;
-//! - [`snapshots`]: the durable checkpoint, as Raft's snapshot;
+//! - [`snapshots`]: the durable checkpoint, as Raft's snapshot; [`log_holds`]: for whom the log behind it is kept;
 //! - [`founding`]: whether a member with an empty disk may take part; [`storage`] opens what is on
 //!   a disk, [`restore`] makes a disk out of a snapshot file.
 
@@ -20,6 +20,7 @@ pub mod checkpoint;
 pub mod data_dir;
 pub mod files;
 pub mod founding;
+pub mod log_holds;
 pub mod log_store;
 pub mod membership;
 pub mod network;
@@ -331,10 +332,7 @@ impl Replica {
 
     /// How far each follower's log matches, as far as this member, if it leads, knows.
     pub fn matched_indexes(&self) -> BTreeMap<MemberId, u64> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let peers = metrics.replication.iter().flatten();
-        peers.filter_map(|(id, matched)| Some((MemberId(*id), matched.as_ref()?.index()))).collect()
+        self.inner.matched().into_iter().map(|(id, index)| (MemberId(id), index)).collect()
     }
 
     /// The voter, other than the leader, that is furthest ahead.
@@ -456,6 +454,14 @@ impl Replica {
 }
 
 impl Inner {
+    /// How far each follower's log matches; empty where this member does not lead.
+    fn matched(&self) -> BTreeMap<u64, u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let peers = metrics.replication.iter().flatten();
+        peers.filter_map(|(id, matched)| Some((*id, matched.as_ref()?.index()))).collect()
+    }
+
     fn envelope(&self, to: u64) -> Envelope {
         Envelope { cluster: self.cluster, from: self.member.0, to }
     }

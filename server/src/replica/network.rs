@@ -217,7 +217,8 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         drop(snapshot); // stands for "the durable checkpoint"; the file may be newer, never older
         let send = async {
-            let (meta, chunks) = self.snapshots.open_for_peer().await.map_err(PeerError::Refused)?;
+            let opened = self.snapshots.open_for_peer(self.envelope.to).await;
+            let (meta, chunks, sending) = opened.map_err(PeerError::Refused)?;
             let offer = encode(&self.envelope, &SnapshotOffer { vote, meta });
             let outbound = futures_util::stream::once(async move { offer }).chain(chunks);
             let mut inbound =
@@ -227,6 +228,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
                 None => return Err(PeerError::Unreachable("snapshot stream ended without an answer".into())),
             };
             let (_, vote) = decode::<Vote>(&answer)?;
+            sending.arrived();
             Ok(SnapshotResponse::new(vote))
         };
         tokio::select! {

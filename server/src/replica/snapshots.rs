@@ -7,7 +7,7 @@
 //!   checkpoint thread: drains the view in slices, one atomic batch into sled, synced: X is durable
 //!        │
 //!        ▼
-//!   the log is purged up to the checkpoint *before*
+//!   the log is purged up to the checkpoint *before*, but for peers that are sent a snapshot
 //! ```
 //! Raft's "snapshot" is the checkpoint. Only a peer that the log can no longer serve makes it a
 //! file: built by the same thread, so the checkpoint stands still meanwhile, and streamed in
@@ -27,6 +27,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::Inner;
 use super::checkpoint::{CheckpointError, CheckpointMeta, CheckpointStore, Checkpointer, FrozenSource};
+use super::log_holds::{LogHolds, Sending};
 use super::log_store::LogReader;
 use super::peers::{Inbound, PeerError};
 use super::snapshot_store::{Received, SnapshotReceiver, SnapshotStore};
@@ -81,6 +82,7 @@ pub struct Snapshots {
     log: LogReader,
     local: Arc<LocalState>,
     rules: Checkpoints,
+    holds: Arc<LogHolds>,
     /// What the view that is frozen now stands for, until it has been written.
     frozen: Mutex<Option<CheckpointMeta>>,
     /// The durable checkpoint.
@@ -109,6 +111,7 @@ impl Snapshots {
             log,
             local,
             rules,
+            holds: Arc::default(),
             frozen: Mutex::new(None),
             durable: Mutex::new(durable),
         }
@@ -187,10 +190,11 @@ impl Snapshots {
         self.log.figures().purged.map_or(0, |id| id.index)
     }
 
-    /// The durable checkpoint as a file's pieces.
-    pub async fn open_for_peer(&self) -> Result<(SnapshotMeta, Pieces), String> {
+    /// The durable checkpoint as a file's pieces, and the hold on the log behind it for this peer.
+    pub async fn open_for_peer(&self, peer: u64) -> Result<(SnapshotMeta, Pieces, Sending), String> {
         let (meta, pieces) = self.open_file().await.map_err(|error| error.to_string())?;
-        Ok((meta.snapshot_meta(), pieces))
+        let sending = self.holds.begin(peer, meta.applied.index);
+        Ok((meta.snapshot_meta(), pieces, sending))
     }
 
     /// The durable checkpoint as a file's pieces, for an operator.
@@ -286,17 +290,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) async fn run_checkpoints(inner: Arc<Inner>) {
     let snapshots = inner.snapshots.clone();
     let mut written = (snapshots.log.figures().bytes_written, Instant::now());
-    let mut purge_to = snapshots.durable_index();
+    // One checkpoint back: should the last one turn out damaged, the log still reaches to that.
+    let (mut before, mut last) = (snapshots.purged_index(), snapshots.durable_index());
+    let mut purged = before;
     let mut told = Duration::ZERO;
     loop {
         sleep(LOOK).await;
         let durable = snapshots.durable_index();
-        if durable > purge_to {
-            // One checkpoint back: should this one turn out damaged, the log still reaches to that.
-            if inner.raft.trigger().purge_log(purge_to).await.is_err() {
+        if durable > last {
+            (before, last) = (last, durable);
+        }
+        let limit = snapshots.holds.limit(before, &inner.matched());
+        if limit > purged {
+            if inner.raft.trigger().purge_log(limit).await.is_err() {
                 return;
             }
-            purge_to = durable;
+            purged = limit;
         }
         let applied = inner.local.progress_now().index;
         let appended = snapshots.log.figures().bytes_written;
