@@ -1,7 +1,7 @@
 //! Membership: adding, promoting, removing members and moving the leadership.
 //!
 //! A change asked of a follower is carried to the leader. Ids are never reused: adding one that was
-//! removed is refused. [`reconfiguration`](super::reconfiguration) takes the steps, one at a time.
+//! removed is refused. [`reconfiguration`] takes the steps, one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
