@@ -594,7 +594,7 @@ impl Inner {
                 self.answer_session(*session, *epoch, *number, applied.answer);
             }
             Origin::Call { member: origin, ticket, .. } => {
-                self.follow_attachment(member, &applied.answer);
+                self.follow_attachment(&applied.answer);
                 if *origin == member {
                     self.answer_call(*ticket, applied.answer);
                 }
@@ -667,10 +667,12 @@ impl Inner {
         self.attached.insert(attachment.session, Attached { epoch, watcher, outbox, in_flight, progress });
     }
 
-    /// Ends this member's connection of a session that attached elsewhere.
-    fn follow_attachment(&mut self, member: MemberId, answer: &Answer) {
+    /// Ends this member's connection of a session that has attached anew: elsewhere, or here for a caller
+    /// that may have gone. The leader counts the new attachment alone, so no heartbeat of the old one may
+    /// be answered any more.
+    fn follow_attachment(&mut self, answer: &Answer) {
         if let Answer::Reply(WriteReply { result: Ok(WriteResult::Attached(attachment)), .. }) = answer
-            && self.state.session(attachment.session).is_some_and(|session| session.member != member)
+            && self.attached.get(&attachment.session).is_some_and(|here| here.epoch < attachment.epoch)
         {
             self.detach(attachment.session, Some(moved()));
         }
