@@ -65,11 +65,11 @@ impl NameIndex {
     /// name's tag.
     pub fn bucket_of(&self, parent: Slot, name: &[u8]) -> (Slot, u8) {
         let hash = self.hash(parent, name);
-        (*self.head(self.bucket(hash)), (hash >> 56) as u8)
+        (*self.head(self.bucket(hash)), tag(hash))
     }
 
     fn find_hashed(&self, slab: &Slab, hash: u64, parent: Slot, name: &[u8]) -> Option<Slot> {
-        let tag = (hash >> 56) as u8;
+        let tag = tag(hash);
         let mut slot = *self.head(self.bucket(hash));
         while slot != NO_SLOT {
             let node = &slab[slot];
@@ -87,7 +87,7 @@ impl NameIndex {
     }
 
     fn insert_hashed(&mut self, slab: &mut Slab, hash: u64, slot: Slot) {
-        slab[slot].tag = (hash >> 56) as u8;
+        slab[slot].tag = tag(hash);
         self.push(slab, self.bucket(hash), slot);
         self.count += 1;
         if self.count > self.mask + self.split {
@@ -155,6 +155,11 @@ impl NameIndex {
     fn head_mut(&mut self, bucket: u32) -> &mut Slot {
         &mut self.heads[bucket as usize / BLOCK][bucket as usize % BLOCK]
     }
+}
+
+/// The byte of a name's hash that its node keeps: bits that choose no bucket.
+fn tag(hash: u64) -> u8 {
+    (hash >> 56) as u8
 }
 
 #[cfg(test)]
