@@ -11,6 +11,14 @@ use crate::reply::WriteResult;
 use crate::settings::Setting;
 use crate::tree::node::Kind;
 
+/// The version that a published membership names: hexadecimal, in a line `version=…`. What names none
+/// is never too old.
+pub fn published_version(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("version="))?;
+    u64::from_str_radix(line, 16).ok()
+}
+
 impl State {
     /// Whether a TTL or container node still is what the leader judged. Its clock is not judged
     /// again: deadlines run on the leader's monotonic clock, which no stamp can show.
@@ -43,9 +51,12 @@ impl State {
         WriteResult::Done
     }
 
-    /// Whether /zookeeper/config says this already.
+    /// Whether /zookeeper/config says this already, or something newer: a leader of before may yet come
+    /// through with what it knew.
     pub(super) fn is_published(&self, text: &Bytes) -> bool {
-        self.tree.data_ref(CONFIG) == Some(&text[..])
+        let published = self.tree.data_ref(CONFIG).unwrap_or_default();
+        let versions = (published_version(text), published_version(published));
+        published == &text[..] || matches!(versions, (Some(new), Some(known)) if new < known)
     }
 
     pub(super) fn publish_config(&mut self, transaction: &mut Transaction<'_>, text: &Bytes) -> WriteResult {

@@ -45,6 +45,7 @@ use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::tree::node::{Kind, Slot};
 use crate::tree::{NewNode, ROOT, Tree};
+pub use house_rules::published_version;
 use journal::Journal;
 pub use loader::{LoadError, StateLoader};
 pub use node_rules::EPHEMERALS_MAX;

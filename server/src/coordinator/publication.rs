@@ -8,7 +8,8 @@
 //! ```
 //! These are ZooKeeper's words: host, port for members, port for gRPC clients, role, and for members
 //! that were added by reconfig where their ZooKeeper clients connect. `version` is the log index of the
-//! membership, hexadecimal; `used` lists every id that was ever a member's: ids are never reused.
+//! membership, hexadecimal: an older one never takes the place of a newer. `used` lists every id that was
+//! ever a member's: ids are never reused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -89,12 +90,6 @@ impl Coordinator {
     }
 }
 
-/// The version that a published membership names.
-pub fn version_of(published: &str) -> Option<i64> {
-    let line = published.lines().find_map(|line| line.strip_prefix("version="))?;
-    i64::from_str_radix(line, 16).ok()
-}
-
 /// Where a published membership says that a member's ZooKeeper clients connect.
 fn clients_of(published: &str, id: u64) -> Option<&str> {
     let prefix = format!("server.{id}=");
@@ -104,12 +99,14 @@ fn clients_of(published: &str, id: u64) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::state::published_version;
+
     use super::*;
 
     #[test]
     fn what_was_published_is_read_again() {
         let text = "server.1=a:1:2:participant\nserver.12=b:1:2:observer;0.0.0.0:3\nused=1,12\nversion=1f";
-        assert_eq!(version_of(text), Some(31));
+        assert_eq!(published_version(text.as_bytes()), Some(31));
         assert_eq!(clients_of(text, 12), Some("0.0.0.0:3"));
         assert_eq!((clients_of(text, 1), clients_of(text, 2)), (None, None));
         assert_eq!(used_ids(text), BTreeSet::from([1, 12]));

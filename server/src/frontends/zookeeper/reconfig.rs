@@ -17,11 +17,11 @@ use quorate_core::acl::{self, Identity, Permissions};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::reply::ReadResult;
 use quorate_core::request::ReadRequest;
+use quorate_core::state::published_version;
 use tokio::time::timeout;
 
 use super::Door;
 use super::requests::MembersAsked;
-use crate::coordinator::publication::version_of;
 use crate::replica::membership::{Member, MembershipChange, PUBLISHED};
 use crate::replica::types::MemberAddress;
 
@@ -51,7 +51,8 @@ pub async fn change(door: &Door, identities: &[Identity], asked: &MembersAsked) 
         return Err(Error::new(ErrorKind::ReconfigDisabled, "zookeeper_reconfig is off"));
     }
     let published = published(door);
-    if asked.version != -1 && Some(asked.version) != version_of(&published) {
+    let version = published_version(published.as_bytes()).and_then(|version| i64::try_from(version).ok());
+    if asked.version != -1 && Some(asked.version) != version {
         return Err(Error::new(ErrorKind::BadVersion, "the members have changed since"));
     }
     let replica = door.coordinator.replica();
