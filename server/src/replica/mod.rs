@@ -332,7 +332,8 @@ impl Replica {
 
     /// How far each follower's log matches, as far as this member, if it leads, knows.
     pub fn matched_indexes(&self) -> BTreeMap<MemberId, u64> {
-        self.inner.matched().into_iter().map(|(id, index)| (MemberId(id), index)).collect()
+        let matched = self.inner.matched().into_iter();
+        matched.filter_map(|(id, index)| Some((MemberId(id), index?))).collect()
     }
 
     /// The voter, other than the leader, that is furthest ahead.
@@ -454,12 +455,13 @@ impl Replica {
 }
 
 impl Inner {
-    /// How far each follower's log matches; empty where this member does not lead.
-    fn matched(&self) -> BTreeMap<u64, u64> {
+    /// How far each other member's log matches, where that is known; empty where this member does not
+    /// lead.
+    fn matched(&self) -> BTreeMap<u64, Option<u64>> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let peers = metrics.replication.iter().flatten();
-        peers.filter_map(|(id, matched)| Some((*id, matched.as_ref()?.index()))).collect()
+        peers.map(|(id, matched)| (*id, matched.as_ref().map(|log_id| log_id.index()))).collect()
     }
 
     fn envelope(&self, to: u64) -> Envelope {

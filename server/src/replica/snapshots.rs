@@ -27,9 +27,10 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::Inner;
 use super::checkpoint::{CheckpointError, CheckpointMeta, CheckpointStore, Checkpointer, FrozenSource};
-use super::log_holds::{LogHolds, Sending};
+use super::log_holds::{Log, LogHolds, Sending};
 use super::log_store::LogReader;
 use super::peers::{Inbound, PeerError};
+use super::proposer::DiskRoom;
 use super::snapshot_store::{Received, SnapshotReceiver, SnapshotStore};
 use super::types::{SnapshotMeta, TypeConfig};
 use crate::config::Checkpoints;
@@ -39,6 +40,10 @@ use crate::local_state::LocalState;
 const LOOK: Duration = Duration::from_millis(500);
 /// A checkpoint that takes so long is told to the operator, again after each such time.
 const LONG: Duration = Duration::from_secs(60);
+
+/// The log that is kept for a member which installs a snapshot grows by no more than what makes so many
+/// checkpoints due.
+const HELD_MAX: u64 = 16;
 
 /// What openraft holds for a snapshot.
 pub enum SnapshotHandle {
@@ -111,7 +116,7 @@ impl Snapshots {
             log,
             local,
             rules,
-            holds: Arc::default(),
+            holds: Arc::new(LogHolds::new(rules.log_bytes.saturating_mul(HELD_MAX))),
             frozen: Mutex::new(None),
             durable: Mutex::new(durable),
         }
@@ -193,7 +198,7 @@ impl Snapshots {
     /// The durable checkpoint as a file's pieces, and the hold on the log behind it for this peer.
     pub async fn open_for_peer(&self, peer: u64) -> Result<(SnapshotMeta, Pieces, Sending), String> {
         let (meta, pieces) = self.open_file().await.map_err(|error| error.to_string())?;
-        let sending = self.holds.begin(peer, meta.applied.index);
+        let sending = self.holds.begin(peer, meta.applied.index, self.log.figures().bytes_written);
         Ok((meta.snapshot_meta(), pieces, sending))
     }
 
@@ -300,7 +305,11 @@ pub(super) async fn run_checkpoints(inner: Arc<Inner>) {
         if durable > last {
             (before, last) = (last, durable);
         }
-        let limit = snapshots.holds.limit(before, &inner.matched());
+        if *inner.disk_room.borrow() != DiskRoom::Enough {
+            snapshots.holds.clear();
+        }
+        let appended = snapshots.log.figures().bytes_written;
+        let limit = snapshots.holds.limit(Log { purgeable: before, appended, matched: &inner.matched() });
         if limit > purged {
             if inner.raft.trigger().purge_log(limit).await.is_err() {
                 return;
@@ -308,7 +317,6 @@ pub(super) async fn run_checkpoints(inner: Arc<Inner>) {
             purged = limit;
         }
         let applied = inner.local.progress_now().index;
-        let appended = snapshots.log.figures().bytes_written;
         let is_due = appended.saturating_sub(written.0) >= snapshots.rules.log_bytes
             || (written.1.elapsed() >= snapshots.rules.interval && applied > durable);
         let is_under_way = lock(&snapshots.frozen).is_some();
