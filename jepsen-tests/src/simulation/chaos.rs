@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorate_server::replica::membership::MembershipChange;
@@ -56,6 +57,8 @@ struct Replacement {
     lost: usize,
     /// The machine that takes its place, once the first has refused to start.
     by: Option<usize>,
+    /// Whether the operator's command has said that it is done.
+    is_done: Arc<AtomicBool>,
 }
 
 /// Inflicts faults on a cluster.
@@ -273,7 +276,7 @@ impl Chaos {
         }
         self.noted("lost disk");
         self.hosts[lost].lose_disk();
-        self.replacement = Some(Replacement { lost, by: None });
+        self.replacement = Some(Replacement { lost, by: None, is_done: Arc::default() });
         let pause = self.pause(20, 2000);
         self.later(pause, Later::Start(lost));
         self.later(pause + REPLACE_AGAIN, Later::Replace);
@@ -305,12 +308,12 @@ impl Chaos {
             return;
         }
         self.later(REPLACE_AGAIN, Later::Replace);
-        let Some(Replacement { lost, by }) = &self.replacement else { return };
-        let (lost, by) = (*lost, *by);
+        let Some(Replacement { lost, by, is_done }) = &self.replacement else { return };
+        let (lost, by, is_done) = (*lost, *by, is_done.clone());
         if !self.hosts[lost].has_refused() {
             return;
         }
-        let by = by.unwrap_or_else(|| self.install_spare(lost));
+        let by = by.unwrap_or_else(|| self.install_spare());
         let node = self.hosts[by].node;
         let change = MembershipChange::Replace {
             lost: self.hosts[lost].node,
@@ -324,11 +327,12 @@ impl Chaos {
             self.network.carry(async move {
                 let outcome = replica.change_membership(change).await;
                 trace.note(format_args!("replace: {outcome:?}"));
+                is_done.fetch_or(outcome.is_ok(), Ordering::Relaxed);
             });
         }
     }
 
-    fn install_spare(&mut self, lost: usize) -> usize {
+    fn install_spare(&mut self) -> usize {
         let Spare { setup, shared, started } = &self.spare;
         let clock = Clock::new(*started, self.random.fork());
         let config = setup.config(self.hosts.len() as Node + 1, true);
@@ -336,20 +340,18 @@ impl Chaos {
         let mut host = Host::new(config, setup, shared.clone(), clock, random, self.tripped.clone());
         host.start();
         self.hosts.push(host);
-        self.replacement = Some(Replacement { lost, by: Some(self.hosts.len() - 1) });
-        self.hosts.len() - 1
+        let by = self.hosts.len() - 1;
+        if let Some(replacement) = &mut self.replacement {
+            replacement.by = Some(by);
+        }
+        by
     }
 
-    /// Whether no disk was lost, or the cluster has replaced the member that lost it.
+    /// Whether no disk was lost, or the operator's command has replaced the member that lost it: until it
+    /// says so, both the lost one and the new one may count.
     pub fn is_replaced(&self) -> bool {
-        let Some(Replacement { lost, by }) = &self.replacement else { return true };
-        let Some(by) = by else { return false };
-        let (lost, by) = (self.hosts[*lost].node, self.hosts[*by].node);
-        self.hosts.iter().filter(|host| host.is_open()).any(|host| {
-            let members = host.with_rooms(|rooms| rooms.replica.members()).unwrap_or_default();
-            members.iter().any(|member| member.id.0 == by && member.is_voter)
-                && members.iter().all(|member| member.id.0 != lost)
-        })
+        let done = self.replacement.as_ref().map(|replacement| replacement.is_done.load(Ordering::Relaxed));
+        done.unwrap_or(true)
     }
 
     /// Whether some member still counts the voters of before an unfinished change, too.

@@ -300,6 +300,17 @@ async fn tell(chaos: &mut Chaos, traffic: &mut Traffic, shared: &Shared, faults_
                 format_args!("the records of member {} give another digest", host.node),
             );
         }
+        let agreed = host.with_rooms(|rooms| rooms.replica.agreed_members().0).unwrap_or_default();
+        let is_lost = |id| chaos.hosts.iter().any(|other| other.node == id && other.is_lost());
+        for member in agreed.iter().filter(|member| is_lost(member.id.0)) {
+            verdicts.violated(
+                "members",
+                format_args!(
+                    "{} is one for member {}, though its replacement was done",
+                    member.id, host.node
+                ),
+            );
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::breaks::{Break, is_broken};
 use quorate_core::error::{Error, ErrorKind};
 use tokio::sync::{mpsc, oneshot};
@@ -59,7 +60,7 @@ impl Steps {
         self.ask(Some(change)).await
     }
 
-    /// Returns once no change that was cut short is left.
+    /// Returns once no change that was cut short is left, and the members in force are agreed on.
     ///
     /// # Errors
     /// As for [`Steps::take`].
@@ -109,7 +110,27 @@ async fn take(inner: &Inner, change: Option<MemberSet>) -> Result<(), Error> {
     }
     match change {
         Some(change) => commit(inner, change).await,
-        None => Ok(()),
+        None => agreement(inner).await,
+    }
+}
+
+/// Waits until the set of members in force is committed: what a leader has inherited may yet be undone,
+/// unless it is.
+async fn agreement(inner: &Inner) -> Result<(), Error> {
+    let mut metrics = inner.raft.server_metrics();
+    loop {
+        {
+            let now = metrics.borrow_watched();
+            if now.current_leader != Some(inner.member.0) {
+                return Err(Error::new(ErrorKind::Unavailable, "this member no longer leads"));
+            }
+            if now.committed_membership_config.log_id() == now.membership_config.log_id() {
+                return Ok(());
+            }
+        }
+        if metrics.changed().await.is_err() {
+            return Err(Error::new(ErrorKind::Unavailable, "this member is stopping"));
+        }
     }
 }
 
