@@ -9,8 +9,8 @@ use futures_util::future::LocalBoxFuture;
 use super::{Needs, Nemesis};
 use crate::cluster::{Cluster, ClusterError, disk};
 
-/// Large enough for a few segments of the log and the checkpoint.
-const DISK_MB: u64 = 160;
+/// Large enough for a few segments of the log, the checkpoint, and one that is received beside it.
+const DISK_MB: u64 = 320;
 /// How long a member may take to stop after a write has failed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often it is looked at whether it has.

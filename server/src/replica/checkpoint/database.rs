@@ -48,6 +48,9 @@ const LOCK_WAIT: Duration = Duration::from_millis(25);
 /// What the name of a file ends with that sled has not written whole.
 const HALF_WRITTEN: &str = ".generating";
 
+/// How a system's error begins where sled repeats it.
+const SYSTEMS_WORD: &str = "Os { code:";
+
 const META: &[u8] = &[0, b'm'];
 /// Everything above this key is a block.
 const BELOW_BLOCKS: &[u8] = &[0, 0xff, 0xff];
@@ -63,9 +66,11 @@ pub struct Database {
 
 impl Drop for Database {
     /// sled syncs its file when it goes, and panics if that fails: a member that stops because its
-    /// disk failed would end by that instead of by its own message. Whoever cannot sync leaves it.
+    /// disk failed would end by that instead of by its own message. Whoever cannot sync leaves it. If
+    /// sled itself could not write, it goes without a sync, and must go: an open file takes its room
+    /// on a full disk even when it has been removed.
     fn drop(&mut self) {
-        if self.sync().is_err() {
+        if self.drain().is_ok() && self.sync_files().is_err() {
             std::mem::forget(self.tree.take());
         }
     }
@@ -190,6 +195,10 @@ impl Database {
     /// Makes everything written so far durable, the disk's own cache included.
     pub fn sync(&self) -> Result<(), CheckpointError> {
         self.drain()?;
+        self.sync_files()
+    }
+
+    fn sync_files(&self) -> Result<(), CheckpointError> {
         self.sync_blobs()?;
         let file = self.path.join("db");
         File::open(&file).and_then(|db| db.sync_data()).map_err(CheckpointError::io("sync", &file))?;
@@ -282,8 +291,11 @@ fn is_locked(error: &sled::Error) -> bool {
 
 fn sled_error(path: &Path, error: sled::Error) -> CheckpointError {
     match error {
-        // What sled finds malformed it reports as an I/O error without the system's code.
-        sled::Error::Io(source) if source.raw_os_error().is_some() => {
+        // What sled finds malformed it reports as an I/O error without the system's code. What it was
+        // told before it repeats in words, which show the code.
+        sled::Error::Io(source)
+            if source.raw_os_error().is_some() || source.to_string().starts_with(SYSTEMS_WORD) =>
+        {
             CheckpointError::io("use", path)(source)
         }
         other => CheckpointError::damaged(path, other.to_string()),
