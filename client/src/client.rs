@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::acl::{AclEntry, Identity};
+use quorate_core::command::{Guard, MultiOperation, Operation};
 use quorate_core::id::{MemberId, SessionId, Zxid};
 use quorate_core::reply::{ReadResult, SessionInfo};
 use quorate_core::request::{Consistency, ReadRequest, WatchKind};
@@ -303,9 +304,19 @@ impl Client {
         Pending::new(receiver, move |answer| finish(answer, &chroot))
     }
 
+    /// Takes a node away without waiting, behind all that was asked before; nothing happens if it is
+    /// gone, or if another than the one that `created` made stands there.
+    pub(crate) fn take_away(&self, path: &str, created: Zxid) {
+        let path = self.chroot.outward(path);
+        self.handle.ask_surely(Operation::Multi(vec![
+            MultiOperation::Guard(Guard::Created { path: path.clone(), zxid: created }),
+            MultiOperation::Delete { path, version: -1 },
+        ]));
+    }
+
     pub(crate) fn write<T: 'static>(
         &self,
-        operation: quorate_core::command::Operation,
+        operation: Operation,
         finish: impl FnOnce(Answered, &Chroot) -> Result<T> + Send + 'static,
     ) -> Pending<T> {
         let receiver = self.handle.ask(Ask::Write(operation));

@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use quorate_core::change::{EventKind, Value};
-use quorate_core::command::Operation;
+use quorate_core::command::{MultiOperation, Operation};
 use quorate_core::error::{Error as Refusal, ErrorKind};
 use quorate_core::id::{SessionId, Zxid};
 pub use quorate_core::registry::{
@@ -31,7 +31,6 @@ pub use quorate_core::registry::{
     Service, ServiceName, ServiceRing, Status,
 };
 use quorate_core::registry::{Catalog, registration};
-use quorate_core::reply::WriteResult;
 use quorate_core::request::Consistency;
 use quorate_core::znode::CreateMode;
 use tokio::sync::watch;
@@ -77,8 +76,8 @@ impl Registry {
     /// Dropping the future may leave the instance registered until the session ends.
     pub async fn register(&self, service: &str, instance: Instance) -> Result<Registration> {
         let service = self.name(service)?;
-        self.put(&service, &instance, Some(self.client.session_id())).await?;
-        Ok(Registration { registry: self.clone(), service, id: instance.id, is_gone: false })
+        let registered = self.put(&service, &instance, Some(self.client.session_id())).await?;
+        Ok(Registration { registry: self.clone(), service, id: instance.id, registered, is_gone: false })
     }
 
     /// Registers an instance that stays until it is removed; the cluster checks it if the instance
@@ -90,7 +89,7 @@ impl Registry {
     /// # Cancel safety
     /// Dropping the future leaves the outcome unknown.
     pub async fn register_lasting(&self, service: &str, instance: Instance) -> Result<()> {
-        self.put(&self.name(service)?, &instance, None).await
+        self.put(&self.name(service)?, &instance, None).await.map(drop)
     }
 
     /// Removes an instance, whoever registered it; whether there was one.
@@ -202,12 +201,13 @@ impl Registry {
         Err(last.unwrap_or(Error::Closed))
     }
 
+    /// Registers an instance; gives the transaction that did.
     async fn put(
         &self,
         service: &ServiceName,
         instance: &Instance,
         session: Option<SessionId>,
-    ) -> Result<()> {
+    ) -> Result<Zxid> {
         let mut instance = instance.clone();
         instance.begin(None);
         let instance = &instance;
@@ -217,7 +217,7 @@ impl Registry {
         let mut last = None;
         for _ in 0..TRIES {
             match self.write(write).await {
-                Ok(_) => return Ok(()),
+                Ok(zxid) => return Ok(zxid),
                 Err(error) => match error.kind() {
                     ErrorKind::NoNode => {
                         self.make_parents(service).await?;
@@ -228,8 +228,14 @@ impl Registry {
                 },
             }
             let standing = self.entry(service, &instance.id).await?;
-            write = registration::register(service, instance, session, standing.as_ref())
-                .map_err(|error| self.refused(error))?;
+            write = match standing {
+                // Our own, and somebody may hold its registration: that one must not remove this one.
+                Some(own) if Some(own.owner) == session && own.instance.generation == instance.generation => {
+                    anew(service, instance, session, &own)
+                }
+                standing => registration::register(service, instance, session, standing.as_ref()),
+            }
+            .map_err(|error| self.refused(error))?;
         }
         Err(last.unwrap_or(Error::Closed))
     }
@@ -272,8 +278,8 @@ impl Registry {
         Ok(())
     }
 
-    async fn write(&self, operation: Operation) -> Result<WriteResult> {
-        self.client.write(operation, |answer, _| Ok(answer_of_write(answer)?.0)).await
+    async fn write(&self, operation: Operation) -> Result<Zxid> {
+        self.client.write(operation, |answer, _| Ok(answer_of_write(answer)?.1)).await
     }
 
     fn name(&self, service: &str) -> Result<ServiceName> {
@@ -286,8 +292,23 @@ impl Registry {
     }
 }
 
+/// The write that puts an instance in the place of one as it stands.
+fn anew(
+    service: &ServiceName,
+    instance: &Instance,
+    session: Option<SessionId>,
+    standing: &Entry,
+) -> Result<Operation, Refusal> {
+    let Operation::Create(create) = registration::register(service, instance, session, None)? else {
+        return Err(Refusal::new(ErrorKind::Internal, "an instance is registered by creating its node"));
+    };
+    let delete = MultiOperation::Delete { path: create.path.clone(), version: standing.version };
+    Ok(Operation::Multi(vec![delete, MultiOperation::Create(create)]))
+}
+
 /// An instance that is registered for as long as this lives and the session does. Dropping it
-/// removes the instance without waiting. Whoever wants to be registered again when the session is
+/// removes the instance without waiting, unless it was replaced by a registration with a higher
+/// generation or by another one of this session. Whoever wants to be registered again when the session is
 /// lost awaits [`Client::ended`] and registers with [`Client::successor`].
 #[derive(Debug)]
 #[must_use = "dropping it removes the instance"]
@@ -295,6 +316,8 @@ pub struct Registration {
     registry: Registry,
     service: ServiceName,
     id: String,
+    /// The transaction that did it: another's registration of the same id is not ours to remove.
+    registered: Zxid,
     is_gone: bool,
 }
 
@@ -341,12 +364,16 @@ impl Registration {
     /// # Cancel safety
     /// The removal is queued when this is first polled.
     pub async fn deregister(mut self) -> Result<()> {
-        self.is_gone = true;
-        match self.registry.client.delete(&self.path()).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::NoNode => Ok(()),
-            Err(error) => Err(error),
+        let path = self.path();
+        let client = &self.registry.client;
+        match client.transaction().guard_created(&path, self.registered).delete(&path).await {
+            Ok(_) => {}
+            // It is gone, and another's may stand there.
+            Err(error) if matches!(error.kind(), ErrorKind::NoNode | ErrorKind::GuardFailed) => {}
+            Err(error) => return Err(error),
         }
+        self.is_gone = true;
+        Ok(())
     }
 
     fn path(&self) -> String {
@@ -357,8 +384,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if !self.is_gone {
-            // Queued now; the session's end does the same.
-            drop(self.registry.client.delete(&self.path()).send());
+            self.registry.client.take_away(&self.path(), self.registered);
         }
     }
 }

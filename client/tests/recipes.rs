@@ -12,6 +12,8 @@ use quorate::recipes::{
     TreeCache,
 };
 use quorate::{Client, Error, ErrorKind, Zxid};
+use quorate_core::command::Operation;
+use quorate_core::settings::Setting;
 use support::Fake;
 use tokio::task::JoinHandle;
 
@@ -99,6 +101,78 @@ async fn a_dropped_guard_and_a_dropped_wait_release_the_lock() {
     let guard = in_time(lock.acquire()).await.expect("acquired");
     assert_eq!(children(&client, "/l").await, 1);
     guard.release().await.expect("released");
+}
+
+#[tokio::test]
+async fn a_guard_that_is_dropped_among_too_many_requests_releases_all_the_same() {
+    let fake = Fake::start().await;
+    let builder = Client::builder().endpoints([fake.address.clone()]).outstanding_max(4);
+    let client = builder.connect().await.expect("connected");
+    let guard = Lock::new(&client, "/l").acquire().await.expect("acquired");
+    // What is asked now waits, until no more may.
+    fake.member.faults.refuse.store(true, Ordering::SeqCst);
+    fake.member.cut();
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut pending = client.create("/l/other", "").send();
+        if let Some(answer) = (&mut pending).now_or_never() {
+            break answer;
+        }
+        waiting.push(pending);
+        tokio::task::yield_now().await;
+    };
+    assert!(matches!(refused, Err(Error::TooManyRequests { .. })), "{refused:?}");
+    drop(guard);
+    fake.member.faults.refuse.store(false, Ordering::SeqCst);
+    let other = fake.client().await;
+    drop(in_time(Lock::new(&other, "/l").acquire()).await.expect("acquired"));
+}
+
+/// The cluster forgets what has happened, and every connection is lost.
+async fn forget(fake: &Fake) {
+    fake.member.cut();
+    fake.member.write(Operation::Set(Setting::ChangeLogBytes(0)));
+    let other = fake.client().await;
+    for _ in 0..3 {
+        other.create("/other", "").await.expect("created");
+        other.delete("/other").await.expect("deleted");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_looks_again_when_the_cluster_no_longer_knows_what_happened() {
+    let fake = Fake::start().await;
+    let (one, two) = (fake.client().await, fake.client().await);
+    let guard = Lock::new(&one, "/l").acquire().await.expect("acquired");
+    let second = tokio::spawn({
+        let two = two.clone();
+        async move { Lock::new(&two, "/l").acquire().await.map(|guard| guard.token()) }
+    });
+    while children(&one, "/l").await < 2 {
+        tokio::task::yield_now().await;
+    }
+    waits(guard.lost()).await;
+    let lost = tokio::spawn({
+        let permit = Semaphore::new(&one, "/s", 1).acquire().await.expect("acquired");
+        async move { permit.lost().await }
+    });
+    let barrier = Barrier::new(&one, "/b");
+    barrier.close().await.expect("closed");
+    let passed = tokio::spawn({
+        let barrier = Barrier::new(&two, "/b");
+        async move { barrier.wait().await }
+    });
+    tokio::time::sleep(A_WHILE).await;
+    for _ in 0..3 {
+        forget(&fake).await;
+        tokio::time::sleep(A_WHILE).await;
+    }
+    assert!(!lost.is_finished(), "the permit is held");
+    assert!(!second.is_finished() && !passed.is_finished());
+    guard.release().await.expect("released");
+    in_time(second).await.expect("no panic").expect("acquired");
+    barrier.open().await.expect("opened");
+    in_time(passed).await.expect("no panic").expect("passed");
 }
 
 /// Contenders that join in this order, each in a session of its own; whoever gets the lock tells its
@@ -303,6 +377,29 @@ async fn a_double_barrier_keeps_rounds_apart() {
         in_time(task).await.expect("no panic");
     }
     assert_eq!(count.load(Ordering::SeqCst), 12);
+}
+
+#[tokio::test]
+async fn a_double_barrier_begins_no_round_before_the_one_before_has_ended() {
+    let fake = Fake::start().await;
+    let (one, two) = (fake.client().await, fake.client().await);
+    let (first, second) = (DoubleBarrier::new(&one, "/d", 2), DoubleBarrier::new(&two, "/d", 2));
+    let (inside, other) = tokio::join!(first.enter(), second.enter());
+    // One goes without a word and comes again, while the other is still in.
+    drop(inside.expect("entered"));
+    waits(first.enter()).await;
+    // The other dies inside: nobody is left who would end the round.
+    let other = other.expect("entered");
+    fake.member.expire(two.session_id());
+    in_time(two.ended()).await;
+    drop(other);
+    waits(first.enter()).await;
+    let three = fake.client().await;
+    let third = DoubleBarrier::new(&three, "/d", 2);
+    let (one, three) = in_time(async { tokio::join!(first.enter(), third.enter()) }).await;
+    let (one, three) = (one.expect("entered"), three.expect("entered"));
+    let (one, three) = in_time(async { tokio::join!(one.leave(), three.leave()) }).await;
+    one.and(three).expect("left");
 }
 
 #[tokio::test]

@@ -90,3 +90,28 @@ async fn nobody_may_own_anything_by_what_a_lost_session_told() {
     let follower = next.registry().follow("orders").await.expect("followed");
     assert!(follower.may_own("a", "key"));
 }
+
+#[tokio::test]
+async fn a_registration_removes_only_what_it_registered() {
+    let fake = Fake::start().await;
+    let (one, two) = (fake.client().await, fake.client().await);
+    let registered = async |client: &Client, generation| {
+        let instance = Instance { generation, ..instance(&fake, "a") };
+        client.registry().register("orders", instance).await.expect("registered")
+    };
+    let stands = async || {
+        let service = one.registry().service("orders").await.expect("read");
+        service.entry("a").is_some()
+    };
+    let old = registered(&one, 1).await;
+    let newer = registered(&two, 2).await;
+    old.deregister().await.expect("nothing to remove is no failure");
+    assert!(stands().await, "another's, with a higher generation");
+    let again = registered(&two, 2).await;
+    drop(newer);
+    two.sync("/").await.expect("behind it");
+    assert!(stands().await, "the same session's, of the same generation");
+    drop(again);
+    two.sync("/").await.expect("behind it");
+    assert!(!stands().await);
+}

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use quorate_core::error::ErrorKind;
 use quorate_core::request::Consistency;
 
+use super::contender::fired;
 use crate::client::Client;
 use crate::error::Result;
 
@@ -70,7 +71,7 @@ impl Barrier {
             if stat.is_none() {
                 return Ok(());
             }
-            changed.await?;
+            fired(changed).await?;
             // From here on the watch told what is newer than what was read.
             consistency = Consistency::Session;
         }

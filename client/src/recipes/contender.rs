@@ -31,6 +31,9 @@ pub(super) const PREFIX: &str = "lock-";
 /// need to act on having been told so. Beyond it the queue is read again before the front is reached.
 const SEEN_MAX: Duration = Duration::from_millis(50);
 
+/// The pause before it is asked again whether a node is lost.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 /// A node that was asked for, and what fires when it changes.
 type Watched = Pending<(Option<Stat>, OneShot)>;
 
@@ -153,7 +156,7 @@ impl Contender {
     async fn gone_from(&self, mut watched: Watched, name: &str) -> Result<()> {
         loop {
             let (stat, changed) = watched.await?;
-            if stat.is_none() || changed.await?.kind == EventKind::NodeDeleted {
+            if stat.is_none() || fired(changed).await? == Some(EventKind::NodeDeleted) {
                 return Ok(());
             }
             watched = self.watched(name);
@@ -167,9 +170,13 @@ impl Contender {
 
     /// Waits until this contender's own node is gone, or the session is over; says which.
     pub(super) async fn lost(&self) -> Error {
-        match self.gone(self.name()).await {
-            Ok(()) => lost(self.token()),
-            Err(error) => error,
+        loop {
+            match self.gone(self.name()).await {
+                Ok(()) => return lost(self.token()),
+                // Nothing is lost yet: it could not be asked.
+                Err(error) if error.is_retryable() => tokio::time::sleep(ASK_AGAIN).await,
+                Err(error) => return error,
+            }
         }
     }
 
@@ -188,8 +195,7 @@ impl Contender {
 impl Drop for Contender {
     fn drop(&mut self) {
         if !self.is_gone {
-            // Queued now; whether it worked nobody asks, the session's end does the same.
-            drop(self.client.delete(&self.created.path).send());
+            self.client.take_away(&self.created.path, self.token());
         }
     }
 }
@@ -213,14 +219,25 @@ impl Drop for Joining {
     fn drop(&mut self) {
         let Some(pending) = self.pending.take() else { return };
         let client = self.client.clone();
-        // Outside a runtime the session's task has gone too, and the session will.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Ok(created) = pending.await {
-                    drop(client.delete(&created.path).send());
-                }
-            });
-        }
+        // Ends with the answer, or with the session.
+        self.client.handle.runtime().spawn(async move {
+            if let Ok(created) = pending.await {
+                client.take_away(&created.path, created.stat.czxid);
+            }
+        });
+    }
+}
+
+/// What a one-shot watch told. `None`: the cluster no longer knows whether something has happened, so
+/// whoever waits looks again.
+///
+/// # Errors
+/// The session's end.
+pub(super) async fn fired(change: OneShot) -> Result<Option<EventKind>> {
+    match change.await {
+        Ok(event) => Ok(Some(event.kind)),
+        Err(error) if error.kind() == ErrorKind::WatchGap => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Members are ephemeral nodes under `<path>/members`; `<path>/ready` is created by whoever sees
 //! that all are in. A round's members are those that were created before its `ready`, so that a
-//! quick member of the next round is not waited for by a slow one of this.
+//! quick member of the next round is not waited for by a slow one of this, and does not begin before
+//! this one has ended. If all members died inside, the next to come takes `ready` away.
 
 use bytes::Bytes;
 use quorate_core::error::ErrorKind;
 use quorate_core::id::Zxid;
 use quorate_core::request::Consistency;
+use quorate_core::znode::Stat;
 
-use super::contender::{Contender, child};
+use super::contender::{Contender, child, fired};
 use crate::client::Client;
 use crate::error::Result;
 
@@ -40,8 +42,13 @@ impl DoubleBarrier {
         loop {
             let (stat, created) =
                 self.client.exists(&ready).consistency(Consistency::Session).and_watch().await?;
-            if let Some(stat) = stat {
-                return Ok(Inside { member, members, ready, round: stat.czxid });
+            if let Some(Stat { czxid: round, .. }) = stat {
+                if round > member.token() {
+                    return Ok(Inside { member, members, ready, round });
+                }
+                // Of a round before: not ours to begin with.
+                end_round(&self.client, &members, &ready, round).await?;
+                continue;
             }
             // Whoever comes last sees all the others.
             if member.before(false).await?.len() + 1 >= self.members {
@@ -52,7 +59,7 @@ impl DoubleBarrier {
                 }
                 continue;
             }
-            created.await?;
+            fired(created).await?;
         }
     }
 }
@@ -79,20 +86,25 @@ impl Inside {
         let Inside { member, members, ready, round } = self;
         let client = member.client().clone();
         member.leave().await?;
-        loop {
-            let (list, changed) =
-                client.list(&members).with_stat().consistency(Consistency::Session).and_watch().await?;
-            let is_of_round = |stat: quorate_core::znode::Stat| stat.czxid < round;
-            if !list.children.iter().any(|child| child.stat.is_some_and(is_of_round)) {
-                break;
-            }
-            changed.await?;
+        end_round(&client, &members, &ready, round).await
+    }
+}
+
+/// Waits until all members of a round have left or died, and takes its `ready` away.
+async fn end_round(client: &Client, members: &str, ready: &str, round: Zxid) -> Result<()> {
+    loop {
+        let (list, changed) =
+            client.list(members).with_stat().consistency(Consistency::Session).and_watch().await?;
+        let is_of_round = |stat: Stat| stat.czxid < round;
+        if !list.children.iter().any(|child| child.stat.is_some_and(is_of_round)) {
+            break;
         }
-        match client.transaction().guard_created(&ready, round).delete(&ready).await {
-            Ok(_) => Ok(()),
-            // Another was quicker.
-            Err(error) if matches!(error.kind(), ErrorKind::GuardFailed | ErrorKind::NoNode) => Ok(()),
-            Err(error) => Err(error),
-        }
+        fired(changed).await?;
+    }
+    match client.transaction().guard_created(ready, round).delete(ready).await {
+        Ok(_) => Ok(()),
+        // Another was quicker.
+        Err(error) if matches!(error.kind(), ErrorKind::GuardFailed | ErrorKind::NoNode) => Ok(()),
+        Err(error) => Err(error),
     }
 }

@@ -6,7 +6,7 @@ use quorate_core::id::Zxid;
 use quorate_core::request::Consistency;
 use quorate_core::znode::CreateMode;
 
-use super::contender::child;
+use super::contender::{child, fired};
 use crate::client::Client;
 use crate::error::Result;
 
@@ -119,7 +119,7 @@ impl Queue {
             if !items.is_empty() {
                 return Ok(items);
             }
-            changed.await?;
+            fired(changed).await?;
             // From here on the watch told what is newer than what was read.
             consistency = Consistency::Session;
         }

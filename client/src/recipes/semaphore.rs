@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_core::id::Zxid;
 
-use super::contender::Contender;
+use super::contender::{Contender, fired};
 use crate::client::Client;
 use crate::error::{Error, Result};
 
@@ -39,7 +39,7 @@ impl Semaphore {
             if before < self.permits {
                 return Ok(Permit { contender });
             }
-            changed.await?;
+            fired(changed).await?;
         }
     }
 

@@ -148,6 +148,8 @@ pub(crate) struct Handle {
     state: watch::Receiver<SessionState>,
     facts: Arc<Facts>,
     opening: Opening,
+    /// Where the task runs.
+    runtime: tokio::runtime::Handle,
 }
 
 /// Opens a session and starts its task.
@@ -161,7 +163,8 @@ pub(crate) async fn open(options: Options, connector: Connector) -> Result<Handl
     let task =
         task::Task::new(options, connector, jobs_receiver, control_receiver, state_sender, facts.clone());
     task.start().await?;
-    Ok(Handle { jobs, control, state, facts, opening })
+    let runtime = tokio::runtime::Handle::current();
+    Ok(Handle { jobs, control, state, facts, opening, runtime })
 }
 
 impl Handle {
@@ -180,6 +183,25 @@ impl Handle {
             }
         }
         receiver
+    }
+
+    /// Queues a write whose answer nobody waits for, behind all that were queued before: what takes away
+    /// what its owner has dropped. If too many requests wait it waits with them, for the session would
+    /// keep what is not taken away. At most one for each thing that is dropped.
+    pub(crate) fn ask_surely(&self, operation: Operation) {
+        let (respond, _) = oneshot::channel();
+        if let Err(mpsc::error::TrySendError::Full(job)) =
+            self.jobs.try_send(Job { ask: Ask::Write(operation), respond })
+        {
+            let jobs = self.jobs.clone();
+            // Ends with the session. If that is over, so is what was to be taken away.
+            self.runtime.spawn(async move { drop(jobs.send(job).await) });
+        }
+    }
+
+    /// Where the session's task runs.
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
     }
 
     /// Why the session is over; [`Error::Closed`] if the task is gone without a word (its runtime

@@ -243,6 +243,10 @@ impl Watches {
             self.requests.push(removal(watch));
             watch.stands = false;
             watch.paused = true;
+            if watch.gap {
+                // Still to be told: left again from anywhere else, its events would come before it.
+                watch.position = None;
+            }
             self.keys.remove(&watch.wire);
             if watch.sender.told.try_send(Told::Paused).is_err() {
                 self.remove(key);
@@ -301,4 +305,73 @@ fn removal(watch: &Watch) -> v1::Request {
     };
     read_request(IGNORED | watch.wire, request, Consistency::Session)
         .expect("only multi reads can be refused")
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::change::{EventKind, Value};
+    use quorate_core::znode::Stat;
+
+    use super::*;
+
+    const KEY: u64 = 1;
+
+    fn at(zxid: u64) -> Position {
+        Position { zxid: Zxid(zxid), ordinal: 0 }
+    }
+
+    /// The requests that wait, by the position from which each leaves a watch; `None` for a removal.
+    fn sent(watches: &mut Watches) -> Vec<(u64, Option<Option<Position>>)> {
+        let requests = watches.take_requests().into_iter();
+        requests
+            .map(|request| match request.operation {
+                Some(v1::request::Operation::AddWatch(add)) => (request.xid, Some(add.since.map(Into::into))),
+                _ => (request.xid, None),
+            })
+            .collect()
+    }
+
+    fn event(wire: u64, zxid: u64) -> WatchEvent {
+        let body = EventBody {
+            position: at(zxid),
+            kind: EventKind::NodeDataChanged,
+            path: "/a".into(),
+            stat: Stat::default(),
+            value: Value::NotKept,
+        };
+        WatchEvent { body: Arc::new(body), with_value: false, watches: vec![WatchId(wire)] }
+    }
+
+    #[test]
+    fn a_gap_is_told_before_what_follows_it_even_to_a_listener_whose_queue_is_full() {
+        let mut watches = Watches::default();
+        let (told, mut listener) = mpsc::channel(2);
+        let (path, kind) = ("/a".to_owned(), WatchKind::Persistent);
+        let sender = WatchSender { key: KEY, path, kind, since: None, with_value: false, told };
+        let WatchId(wire) = watches.expect(sender);
+        watches.stands(KEY, Zxid(5));
+        watches.event(&event(wire, 6));
+        // The queue holds one event and is full; the cluster no longer knows what came behind it.
+        watches.reconnected();
+        let (again, since) = sent(&mut watches)[0];
+        assert_eq!(since, Some(Some(at(6))));
+        let gap = quorate_core::error::Error::new(ErrorKind::WatchGap, "forgotten");
+        assert!(watches.answered(again, Zxid(20), Some(&gap)));
+        let (again, since) = sent(&mut watches)[0];
+        assert_eq!(since, Some(None));
+        assert!(watches.answered(again, Zxid(20), None));
+        assert_eq!(sent(&mut watches), [(IGNORED | (again & !AGAIN), None)], "paused");
+
+        assert!(matches!(listener.try_recv(), Ok(Told::Event(_))));
+        assert!(matches!(listener.try_recv(), Ok(Told::Paused)));
+        watches.resume(KEY);
+        let (again, since) = sent(&mut watches)[0];
+        assert_eq!(since, Some(None), "from anywhere else, events would be told before the gap");
+        watches.answered(again, Zxid(30), None);
+        assert!(
+            matches!(listener.try_recv(), Ok(Told::Gap(position)) if position == Position::after(Zxid(30)))
+        );
+        watches.event(&event(again & !AGAIN, 31));
+        assert!(matches!(listener.try_recv(), Ok(Told::Event(_))));
+    }
 }
