@@ -8,13 +8,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Coordinator;
 use crate::replica::DiskRoom;
 
 /// How often free space is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// A leader without room that was not rid of the lead, or has it again, hands over once more after so
+/// long: where all members are low, the lead does not wander for nothing.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Below this part of the reserve nothing is written any more.
 const LAST_PART: u64 = 4;
 
@@ -22,6 +25,7 @@ impl Coordinator {
     /// Guards the reserve for as long as the member lives.
     pub async fn run_disk_guard(self, directory: PathBuf, reserve_bytes: u64) {
         let mut before = DiskRoom::Enough;
+        let mut handed_over: Option<Instant> = None;
         loop {
             let free = match rustix::fs::statvfs(&directory) {
                 Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
@@ -44,7 +48,10 @@ impl Coordinator {
                 }
             }
             self.shared.replica.set_disk_room(room);
-            if room != DiskRoom::Enough && before == DiskRoom::Enough {
+            // Whoever leads: it may have been elected since, or could not hand over before.
+            let leads = self.shared.replica.leadership().borrow().leader == Some(self.shared.member);
+            if room != DiskRoom::Enough && leads && handed_over.is_none_or(|at| at.elapsed() >= AGAIN) {
+                handed_over = Some(Instant::now());
                 self.shared.replica.hand_over().await;
             }
             before = room;

@@ -34,6 +34,10 @@ impl Coordinator {
             if self.shared.replica.leadership().borrow().leader != Some(self.shared.member) {
                 continue;
             }
+            // What was published before counts: a new leader may still be applying it.
+            if self.shared.replica.read_barrier().await.is_err() {
+                continue;
+            }
             let published = self.published();
             let wanted = self.wanted(&published, &BTreeMap::new());
             if wanted != published
@@ -58,9 +62,18 @@ impl Coordinator {
     /// # Errors
     /// As any write's.
     pub async fn publish_members(&self, clients: &BTreeMap<u64, String>) -> Result<(), Error> {
-        let wanted = self.wanted(&self.published(), clients);
-        let operation = Operation::PublishConfig { text: wanted.into() };
-        self.write(Vec::new(), operation, None).await?.result.map(|_| ())
+        loop {
+            self.shared.replica.read_barrier().await?;
+            let published = self.published();
+            let wanted = self.wanted(&published, clients);
+            if wanted == published {
+                return Ok(());
+            }
+            let operation = Operation::PublishConfig { text: wanted.into() };
+            // The leader may publish the same members at the same time, and not know what is said here:
+            // it is looked at again.
+            self.write(Vec::new(), operation, None).await?.result?;
+        }
     }
 
     fn wanted(&self, published: &str, clients: &BTreeMap<u64, String>) -> String {

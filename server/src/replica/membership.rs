@@ -114,6 +114,7 @@ impl Replica {
             Some(MemberId(leader)) => {
                 match self.inner.ask_member(leader, &PeerRequest::Membership(change), PATIENCE).await {
                     Ok(PeerResponse::Done) => Ok(()),
+                    Ok(PeerResponse::Failed(error)) => Err(error),
                     Ok(other) => Err(Error::new(ErrorKind::Internal, format!("unexpected answer {other:?}"))),
                     Err(super::peers::PeerError::Refused(reason)) => {
                         Err(Error::new(ErrorKind::BadArguments, reason))
@@ -141,7 +142,7 @@ impl Inner {
         let voters: BTreeSet<u64> = stored.membership().voter_ids().collect();
         match change {
             MembershipChange::AddLearner { member, address } => {
-                self.check_new(member, &known)?;
+                self.check_new(member, &known).await?;
                 self.add_learner(member, address).await
             }
             MembershipChange::Promote { member } => {
@@ -171,7 +172,10 @@ impl Inner {
                 if is_begun {
                     return self.promote(member).await;
                 }
-                self.check_new(member, &known)?;
+                self.check_new(member, &known).await?;
+                if !known.contains_key(&lost) && !self.ids_used().contains(&lost) {
+                    return Err(bad(format!("member {lost} is not in the cluster and never was")));
+                }
                 if lost == self.member.0 {
                     return Err(bad(format!("member {lost} leads, so its disk is not lost")));
                 }
@@ -199,13 +203,15 @@ impl Inner {
         }
     }
 
-    fn check_new(&self, member: u64, known: &BTreeMap<u64, MemberAddress>) -> Result<(), Error> {
+    async fn check_new(&self, member: u64, known: &BTreeMap<u64, MemberAddress>) -> Result<(), Error> {
         if member == 0 {
             return Err(bad("member id 0 is reserved".into()));
         }
         if known.contains_key(&member) {
             return Err(bad(format!("member {member} is in the cluster already")));
         }
+        // What was published anywhere before this.
+        self.read_barrier().await?;
         if self.ids_used().contains(&member) {
             return Err(bad(format!(
                 "member id {member} was used before; ids are never reused, take a new one"

@@ -267,8 +267,7 @@ impl Replica {
     /// # Errors
     /// `Overloaded`, or `Unavailable` when the member stops; without a quorum it waits.
     pub async fn read_barrier(&self) -> Result<(), Error> {
-        let index = self.inner.barrier.index().await?;
-        self.inner.local.wait_applied(index).await
+        self.inner.read_barrier().await
     }
 
     /// Tells the leader that these sessions are alive; returns once it has completed a quorum round after
@@ -281,16 +280,7 @@ impl Replica {
         let leader = self.inner.leadership.borrow().leader;
         match leader {
             None => Err(Error::new(ErrorKind::Unavailable, "no leader")),
-            Some(leader) if leader == self.inner.member => {
-                let is_promised = self.inner.touches.touch(&sessions);
-                if is_broken(Break::HeartbeatWithoutQuorum) {
-                    return Ok(0);
-                }
-                if !is_promised {
-                    return Err(Error::new(ErrorKind::Unavailable, ENDING));
-                }
-                self.inner.barrier.index().await
-            }
+            Some(leader) if leader == self.inner.member => self.inner.touch_here(&sessions).await,
             Some(MemberId(leader)) => self
                 .inner
                 .ask_member(leader, &PeerRequest::Touch(sessions), TOUCH_PATIENCE)
@@ -462,6 +452,31 @@ impl Inner {
         let metrics = metrics.borrow_watched();
         let peers = metrics.replication.iter().flatten();
         peers.map(|(id, matched)| (*id, matched.as_ref().map(|log_id| log_id.index()))).collect()
+    }
+
+    async fn read_barrier(&self) -> Result<(), Error> {
+        let index = self.barrier.index().await?;
+        self.local.wait_applied(index).await
+    }
+
+    /// Tells what judges the sessions here that these are alive, and shows that this member still leads.
+    async fn touch_here(&self, sessions: &[(SessionId, AttachEpoch)]) -> Result<u64, Error> {
+        let unavailable = |why| Error::new(ErrorKind::Unavailable, why);
+        let leading = *self.leadership.borrow();
+        let is_promised = self.touches.touch(sessions);
+        if is_broken(Break::HeartbeatWithoutQuorum) {
+            return Ok(0);
+        }
+        if !is_promised {
+            return Err(unavailable(ENDING));
+        }
+        // The touch counts only if we still lead *after* it: one more quorum round.
+        let index = self.barrier.index().await?;
+        // A round that another leader has confirmed says nothing of a touch that it never heard.
+        if *self.leadership.borrow() != leading {
+            return Err(unavailable("the leader changed meanwhile; ask again"));
+        }
+        Ok(index)
     }
 
     fn envelope(&self, to: u64) -> Envelope {

@@ -220,6 +220,8 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             let opened = self.snapshots.open_for_peer(self.envelope.to).await;
             let (meta, chunks, sending) = opened.map_err(PeerError::Refused)?;
             let offer = encode(&self.envelope, &SnapshotOffer { vote, meta });
+            // Of a file that cannot be read to its end the receiver misses the footer, and refuses the rest.
+            let chunks = chunks.scan((), |(), chunk| std::future::ready(chunk.ok()));
             let outbound = futures_util::stream::once(async move { offer }).chain(chunks);
             let mut inbound =
                 self.transport.stream(&self.address, StreamKind::Snapshot, Box::pin(outbound)).await?;

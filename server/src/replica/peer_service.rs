@@ -8,7 +8,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
-use quorate_core::breaks::{Break, is_broken};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -96,15 +95,7 @@ impl PeerService {
             }
             PeerRequest::Touch(sessions) => {
                 self.check_leading()?;
-                let is_promised = inner.touches.touch(&sessions);
-                if is_broken(Break::HeartbeatWithoutQuorum) {
-                    return Ok(PeerResponse::ReadIndex(0));
-                }
-                if !is_promised {
-                    return Err(refused(super::ENDING));
-                }
-                // The touch counts only if we still lead *after* it: one more quorum round.
-                inner.barrier.index().await.map(PeerResponse::ReadIndex).map_err(refused)
+                inner.touch_here(&sessions).await.map(PeerResponse::ReadIndex).map_err(refused)
             }
             PeerRequest::Status => Ok(PeerResponse::Status(Box::new(inner.own_status()))),
             PeerRequest::Digest { mark, recompute } => {
@@ -115,10 +106,17 @@ impl PeerService {
                 inner.stop_if_different(mark, majority);
                 Ok(PeerResponse::Done)
             }
-            PeerRequest::Hello { .. } => Ok(PeerResponse::Hello(inner.hello())),
+            PeerRequest::Hello { is_founder, .. } => {
+                if !is_founder {
+                    // Who was a learner yesterday may be a voter: only what is agreed on now counts. An
+                    // asker that gets no answer without a quorum asks again.
+                    inner.read_barrier().await.map_err(refused)?;
+                }
+                Ok(PeerResponse::Hello(inner.hello()))
+            }
             PeerRequest::Membership(change) => {
-                inner.change_membership_here(change).await.map_err(refused)?;
-                Ok(PeerResponse::Done)
+                let changed = inner.change_membership_here(change).await;
+                Ok(changed.map_or_else(PeerResponse::Failed, |()| PeerResponse::Done))
             }
         }
     }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest, VoteResponse};
+use quorate_core::error::Error;
 use quorate_core::id::{AttachEpoch, SessionId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -154,6 +155,8 @@ pub enum PeerResponse {
     Digest(u128, Option<u128>),
     /// What the asked one knows of founders and members.
     Hello(super::founding::Hello),
+    /// Why a change of members was not made, or may not have been.
+    Failed(Error),
 }
 
 /// A member's own view of itself.

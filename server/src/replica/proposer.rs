@@ -39,6 +39,8 @@ const QUEUE_GROUPS: usize = 8192;
 const QUEUE_JUDGED: usize = 8192;
 /// Groups taken from the queue at once.
 const TAKE_GROUPS: usize = 1024;
+/// Judged commands taken at once: some of them end a session with all its ephemerals.
+const TAKE_JUDGED: usize = 256;
 /// An entry is closed when it holds this many bytes.
 const ENTRY_BYTES: usize = 512 << 10;
 /// Entries of this leader under way at once: one is synced, the next one travels, and what comes
@@ -202,6 +204,7 @@ impl Proposer {
     async fn lead(&mut self, leadership: Leadership) -> Turn {
         let mut under_way: FuturesOrdered<UnderWay> = FuturesOrdered::new();
         let mut taken: Vec<Group> = Vec::new();
+        let mut judged: Vec<Judged> = Vec::new();
         loop {
             let room = *self.disk_room.borrow_and_update();
             tokio::select! {
@@ -224,13 +227,20 @@ impl Proposer {
                     }
                 }
                 Ok(()) = self.disk_room.changed() => {}
-                Some(judged) = self.judged.recv(),
+                count = self.judged.recv_many(&mut judged, TAKE_JUDGED),
                     if under_way.len() < ENTRIES_UNDER_WAY && room != DiskRoom::None => {
-                    if judged.term == leadership.term {
-                        let command = std::iter::once(judged.command);
-                        if self.propose_all(command, &mut under_way).await.is_none() {
-                            return Turn::Stopped;
-                        }
+                    if count == 0 {
+                        return Turn::Stopped;
+                    }
+                    // What clients ask for goes with them: thousands of sessions may end at once.
+                    while taken.len() < TAKE_GROUPS && let Ok(group) = self.queue.try_recv() {
+                        taken.push(group);
+                    }
+                    let of_this_term = judged.drain(..).filter(|judged| judged.term == leadership.term);
+                    let commands = of_this_term.map(|judged| judged.command);
+                    let commands = commands.chain(admitted(&mut taken, room));
+                    if self.propose_all(commands, &mut under_way).await.is_none() {
+                        return Turn::Stopped;
                     }
                 }
                 count = self.queue.recv_many(&mut taken, TAKE_GROUPS),
@@ -238,12 +248,7 @@ impl Proposer {
                     if count == 0 {
                         return Turn::Stopped;
                     }
-                    let commands = taken.drain(..).flatten();
-                    let commands = commands.map(|command| match room {
-                        DiskRoom::Enough => command,
-                        DiskRoom::Low | DiskRoom::None => without_growth(command),
-                    });
-                    if self.propose_all(commands, &mut under_way).await.is_none() {
+                    if self.propose_all(admitted(&mut taken, room), &mut under_way).await.is_none() {
                         return Turn::Stopped;
                     }
                 }
@@ -371,6 +376,14 @@ impl Proposer {
     fn note_lost(&self) {
         self.lost.send_modify(|count| *count += 1);
     }
+}
+
+/// The commands of these groups, in order, as far as the disk has room for them.
+fn admitted(groups: &mut Vec<Group>, room: DiskRoom) -> impl Iterator<Item = Bytes> {
+    groups.drain(..).flatten().map(move |command| match room {
+        DiskRoom::Enough => command,
+        DiskRoom::Low | DiskRoom::None => without_growth(command),
+    })
 }
 
 /// The command, or its refusal if it would make the tree larger.

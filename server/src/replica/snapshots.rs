@@ -65,8 +65,8 @@ impl std::fmt::Debug for SnapshotHandle {
 /// A snapshot as openraft wants it.
 pub type Snapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotHandle>;
 
-/// Pieces of a snapshot file, in order.
-pub type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+/// Pieces of a snapshot file, in order; an error is the last of them.
+pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, CheckpointError>> + Send>>;
 
 /// A snapshot file on its way out.
 pub struct Export {
@@ -219,12 +219,11 @@ impl Snapshots {
         let pieces = futures_util::stream::unfold(Some(reader), |reader| async move {
             let mut reader = reader?;
             match reader.next_piece() {
-                Ok(Some(piece)) => Some((piece, Some(reader))),
+                Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
                 Ok(None) => None,
                 Err(error) => {
-                    // The receiver misses the footer and refuses the rest.
                     tracing::error!(%error, "a snapshot file cannot be read to its end");
-                    None
+                    Some((Err(error), None))
                 }
             }
         });

@@ -72,7 +72,7 @@ impl SnapshotStore {
     pub fn build(&self, checkpoints: &dyn CheckpointStore) -> Result<SnapshotFile, CheckpointError> {
         let meta = checkpoints.meta()?.ok_or(CheckpointError::Empty)?;
         let path = self.directory.join(file_name(meta.applied.index));
-        if self.names()?.iter().any(|name| Some(name.as_str()) == path.file_name().and_then(|n| n.to_str())) {
+        if self.has(&path)? {
             match self.verify(&path) {
                 Ok(found) if found == meta => return Ok(SnapshotFile { path, meta }),
                 // Not the same, or not whole any more: it is written again, over it.
@@ -81,13 +81,13 @@ impl SnapshotStore {
             }
         }
         let temporary = files::temporary_name(&path);
-        self.write(checkpoints, &meta, &temporary)?;
-        if checkpoints.meta()?.as_ref() != Some(&meta) {
-            self.remove(&temporary)?;
-            return Err(CheckpointError::Superseded);
+        if let Err(error) = self.write_whole(checkpoints, &meta, &temporary) {
+            // What it took is given back: the next one may have another name.
+            if let Err(left) = self.remove_if_there(&temporary) {
+                tracing::warn!("an unfinished snapshot stays: {left}");
+            }
+            return Err(error);
         }
-        // Read back before it replaces anything: a file that cannot be read helps nobody.
-        self.verify(&temporary)?;
         self.files.rename(&temporary, &path).map_err(CheckpointError::io("rename", &temporary))?;
         self.files.sync_directory(&self.directory).map_err(CheckpointError::io("sync", &self.directory))?;
         for name in self.names()?.iter().filter(|name| name.ends_with(ENDING)) {
@@ -124,15 +124,37 @@ impl SnapshotStore {
         Ok(reader.meta().clone())
     }
 
+    fn has(&self, path: &Path) -> Result<bool, CheckpointError> {
+        let wanted = path.file_name().and_then(|name| name.to_str());
+        Ok(self.names()?.iter().any(|name| Some(name.as_str()) == wanted))
+    }
+
+    fn remove_if_there(&self, path: &Path) -> Result<(), CheckpointError> {
+        if self.has(path)? { self.remove(path) } else { Ok(()) }
+    }
+
+    /// Writes the checkpoint, and reads it back before it replaces anything: a file that cannot be read
+    /// helps nobody.
+    fn write_whole(
+        &self,
+        checkpoints: &dyn CheckpointStore,
+        meta: &CheckpointMeta,
+        path: &Path,
+    ) -> Result<(), CheckpointError> {
+        self.write(checkpoints, meta, path)?;
+        if checkpoints.meta()?.as_ref() != Some(meta) {
+            return Err(CheckpointError::Superseded);
+        }
+        self.verify(path).map(drop)
+    }
+
     fn write(
         &self,
         checkpoints: &dyn CheckpointStore,
         meta: &CheckpointMeta,
         path: &Path,
     ) -> Result<(), CheckpointError> {
-        if self.names()?.iter().any(|name| Some(name.as_str()) == path.file_name().and_then(|n| n.to_str())) {
-            self.remove(path)?;
-        }
+        self.remove_if_there(path)?;
         let file = self.files.create(path).map_err(CheckpointError::io("create", path))?;
         let mut offset = 0;
         let mut put = |bytes: &[u8]| {
