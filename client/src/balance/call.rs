@@ -112,7 +112,7 @@ pub(super) struct InFlight {
 
 impl InFlight {
     fn new(target: &Arc<Target>) -> InFlight {
-        target.in_flight.fetch_add(1, Ordering::Relaxed);
+        target.begin();
         InFlight { target: target.clone(), since: Instant::now() }
     }
 
@@ -131,7 +131,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.target.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.target.end();
     }
 }
 
@@ -157,19 +157,14 @@ impl Shared {
             (selection.policy().rate_limit, selection.policy().timeout_ms)
         };
         self.budget.admit(limit)?;
-        match timeout_ms {
-            0 => self.attempts(request).await,
-            timeout_ms => {
-                let limit = Duration::from_millis(timeout_ms.into());
-                let answered = tokio::time::timeout(limit, self.attempts(request)).await;
-                answered.unwrap_or_else(|_| {
-                    Err(Status::deadline_exceeded(format!("no answer within the policy's {timeout_ms} ms")))
-                })
-            }
-        }
+        self.attempts(request, Deadline::after(timeout_ms)).await
     }
 
-    async fn attempts(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+    async fn attempts(
+        &self,
+        request: http::Request<Body>,
+        deadline: Deadline,
+    ) -> Result<http::Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let key = parts.extensions.get::<Key>().map(|key| key.0.clone());
         let header = self.header.as_ref().and_then(|name| parts.headers.get(name));
@@ -180,18 +175,20 @@ impl Shared {
         budget.deposit();
         let mut attempt = 1;
         loop {
-            let candidate = self.candidate(hash).await?;
+            let candidate = deadline.limit(self.candidate(hash)).await??;
             let copy = body.again().ok_or_else(|| Status::internal("a lost body is not sent again"))?;
             let mut again = http::Request::new(Body::new(copy));
             *again.method_mut() = parts.method.clone();
             *again.uri_mut() = parts.uri.clone();
             *again.headers_mut() = parts.headers.clone();
             *again.extensions_mut() = parts.extensions.clone();
-            let failure = match send(&candidate, again).await {
+            let failure = match send(&candidate, again, deadline).await {
                 Ok(response) => match code_of(response.headers()) {
                     Code::Unavailable => Err(response),
                     _ => return Ok(response),
                 },
+                // There is no time left for another attempt.
+                Err(status) if status.code() == Code::DeadlineExceeded => return Err(status),
                 Err(status) => Ok(status),
             };
             let may_repeat = match &failure {
@@ -219,10 +216,14 @@ impl Shared {
         let waiting = async {
             loop {
                 ready.borrow_and_update();
+                let freed = self.freed.notified();
                 if let Some(candidate) = self.current.load().pick(hash) {
                     return Some(candidate.clone());
                 }
-                ready.changed().await.ok()?;
+                tokio::select! {
+                    changed = ready.changed() => changed.ok()?,
+                    () = freed => {}
+                }
             }
         };
         match tokio::time::timeout(self.wait, waiting).await {
@@ -235,9 +236,35 @@ impl Shared {
     }
 }
 
+/// Until when the policy lets a request wait for its answer.
+#[derive(Clone, Copy)]
+struct Deadline {
+    until: Option<Instant>,
+    timeout_ms: u32,
+}
+
+impl Deadline {
+    /// 0: never.
+    fn after(timeout_ms: u32) -> Deadline {
+        let until = Instant::now() + Duration::from_millis(timeout_ms.into());
+        Deadline { until: (timeout_ms > 0).then_some(until), timeout_ms }
+    }
+
+    async fn limit<T>(self, work: impl Future<Output = T>) -> Result<T, Status> {
+        let Some(until) = self.until else { return Ok(work.await) };
+        let done = tokio::time::timeout_at(until, work).await;
+        let timeout_ms = self.timeout_ms;
+        done.map_err(|_| Status::deadline_exceeded(format!("no answer within the policy's {timeout_ms} ms")))
+    }
+}
+
 /// One attempt.
-async fn send(candidate: &Candidate, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
-    let Some(mut channel) = candidate.target.channel() else {
+async fn send(
+    candidate: &Candidate,
+    request: http::Request<Body>,
+    deadline: Deadline,
+) -> Result<http::Response<Body>, Status> {
+    let Some((number, mut channel)) = candidate.target.channel() else {
         return Err(Status::unavailable("the connection broke"));
     };
     let in_flight = InFlight::new(&candidate.target);
@@ -245,8 +272,8 @@ async fn send(candidate: &Candidate, request: http::Request<Body>) -> Result<htt
         std::future::poll_fn(|context| channel.poll_ready(context)).await?;
         channel.call(request).await
     };
-    match sent.await {
-        Ok(response) => {
+    match deadline.limit(sent).await {
+        Ok(Ok(response)) => {
             let has_ended = response.headers().contains_key("grpc-status");
             let code = code_of(response.headers());
             let (parts, body) = response.into_parts();
@@ -259,13 +286,28 @@ async fn send(candidate: &Candidate, request: http::Request<Body>) -> Result<htt
             };
             Ok(http::Response::from_parts(parts, body))
         }
-        Err(error) => {
-            candidate.target.break_off();
+        // The caller's own deadline: the instance was too slow for it, and its connection stands.
+        Ok(Err(error)) if is_timeout(&error) => {
+            in_flight.finish(Code::DeadlineExceeded);
+            Err(Status::deadline_exceeded("no answer within the request's own deadline"))
+        }
+        Ok(Err(error)) => {
+            candidate.target.break_off(number);
             in_flight.finish(Code::Unavailable);
             let id = &candidate.entry.instance.id;
             Err(Status::unavailable(format!("instance {id}: {}", chain(&error))))
         }
+        Err(status) => {
+            in_flight.finish(Code::DeadlineExceeded);
+            Err(status)
+        }
     }
+}
+
+/// Whether a request's own deadline (`grpc-timeout`) has passed.
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| error.is::<tonic::TimeoutExpired>())
 }
 
 /// An error with its causes: tonic's own text names none.

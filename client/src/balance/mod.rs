@@ -147,7 +147,8 @@ impl Builder {
         let following = Following { client: self.client, service: self.service };
         let follower = following.follow().await?;
         let changed = Arc::new(Notify::new());
-        let mut targets = Targets::new(changed.clone());
+        let freed = Arc::new(Notify::new());
+        let mut targets = Targets::new(changed.clone(), freed.clone());
         let first = Arc::new(targets.select(follower.current(), &self.locale, self.picker.as_ref()));
         let current = Arc::new(ArcSwap::new(first));
         let (sender, ready) = watch::channel(());
@@ -166,6 +167,7 @@ impl Builder {
             current,
             ready,
             changed,
+            freed,
             header: self.header,
             retries_unanswered: self.retries_unanswered,
             wait: self.wait,
@@ -190,6 +192,8 @@ struct Shared {
     ready: watch::Receiver<()>,
     /// Tells that it should.
     changed: Arc<Notify>,
+    /// Told when a request has ended.
+    freed: Arc<Notify>,
     header: Option<http::HeaderName>,
     retries_unanswered: bool,
     wait: Duration,

@@ -156,13 +156,22 @@ impl Picker for LeastRequest {
     }
 }
 
-/// Of two, the one with the lower latency times requests under way.
+/// What one that has not answered yet is taken to need while requests wait for its first answer, in
+/// seconds: more than any that answers.
+const UNKNOWN: f64 = 1000.0;
+
+/// Of two, the one with the lower latency times requests under way. One that was never asked comes
+/// first; one that was, and has not answered yet, last.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeakEwma;
 
 impl Picker for PeakEwma {
     fn pick(&self, choice: &Choice<'_>) -> Option<usize> {
-        choice.better_of_two(|candidate| candidate.latency() * (candidate.in_flight() + 1) as f64)
+        choice.better_of_two(|candidate| {
+            let in_flight = candidate.in_flight();
+            let unknown = if in_flight == 0 { 0.0 } else { UNKNOWN };
+            candidate.latency().unwrap_or(unknown) * (in_flight + 1) as f64
+        })
     }
 }
 

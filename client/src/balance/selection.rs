@@ -41,8 +41,8 @@ impl Candidate {
         self.target.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Its peak-sensitive average latency, in seconds; 0 before the first answer.
-    pub fn latency(&self) -> f64 {
+    /// Its peak-sensitive average latency, in seconds; `None` before the first answer.
+    pub fn latency(&self) -> Option<f64> {
         self.target.latency()
     }
 

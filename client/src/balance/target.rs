@@ -36,7 +36,10 @@ const DECAY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Target {
     changed: Arc<Notify>,
-    channel: Mutex<Option<Channel>>,
+    /// Told when a request has ended, for those who wait for room.
+    freed: Arc<Notify>,
+    /// The connection and its number: of an old one that fails late the present one knows nothing.
+    channel: Mutex<Option<(u64, Channel)>>,
     broken: Notify,
     is_connected: AtomicBool,
     is_ejected: AtomicBool,
@@ -59,9 +62,20 @@ struct Times {
 }
 
 impl Target {
-    /// The connection, if there is one.
-    pub(super) fn channel(&self) -> Option<Channel> {
+    /// The connection, if there is one, and its number.
+    pub(super) fn channel(&self) -> Option<(u64, Channel)> {
         self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A request is sent there.
+    pub(super) fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has ended, one way or another.
+    pub(super) fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.freed.notify_one();
     }
 
     /// Whether it may be picked.
@@ -69,10 +83,16 @@ impl Target {
         self.is_connected.load(Ordering::Acquire) && !self.is_ejected.load(Ordering::Acquire)
     }
 
-    /// The connection broke: nobody is sent there until it stands again.
-    pub(super) fn break_off(&self) {
-        self.is_connected.store(false, Ordering::Release);
-        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// The connection with this number broke: nobody is sent there until another stands.
+    pub(super) fn break_off(&self, number: u64) {
+        {
+            let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+            if channel.as_ref().is_none_or(|(present, _)| *present != number) {
+                return;
+            }
+            *channel = None;
+            self.is_connected.store(false, Ordering::Release);
+        }
         self.broken.notify_one();
         self.changed.notify_one();
     }
@@ -105,16 +125,18 @@ impl Target {
         self.changed.notify_one();
     }
 
-    /// Average latency in seconds, peaks at once and calm slowly.
-    pub(super) fn latency(&self) -> f64 {
-        self.times().latency
+    /// Average latency in seconds: peaks count at once, and are forgotten slowly, also while nobody asks.
+    /// `None` if it has never answered.
+    pub(super) fn latency(&self) -> Option<f64> {
+        let times = self.times();
+        let since = times.measured?.elapsed();
+        Some(times.latency * kept_after(since))
     }
 
     fn measure(&self, latency: Duration) {
         let (now, latency) = (Instant::now(), latency.as_secs_f64());
         let mut times = self.times();
-        let since = times.measured.map_or(f64::INFINITY, |at| now.duration_since(at).as_secs_f64());
-        let kept = (-since / DECAY.as_secs_f64()).exp();
+        let kept = times.measured.map_or(0.0, |at| kept_after(now.duration_since(at)));
         times.latency = match latency > times.latency {
             true => latency,
             false => times.latency * kept + latency * (1.0 - kept),
@@ -147,12 +169,17 @@ impl Target {
     /// Connects, and connects again when told that it broke.
     async fn run(self: Arc<Target>, endpoint: Endpoint) {
         let mut pause = PAUSE_FIRST;
+        let mut number = 0;
         loop {
             match endpoint.connect().await {
                 Ok(channel) => {
                     pause = PAUSE_FIRST;
-                    *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
-                    self.is_connected.store(true, Ordering::Release);
+                    number += 1;
+                    {
+                        let mut present = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+                        *present = Some((number, channel));
+                        self.is_connected.store(true, Ordering::Release);
+                    }
                     self.changed.notify_one();
                     self.broken.notified().await;
                     tokio::time::sleep(pause).await;
@@ -167,10 +194,16 @@ impl Target {
     }
 }
 
+/// How much of an average is left after so long.
+fn kept_after(since: Duration) -> f64 {
+    (-since.as_secs_f64() / DECAY.as_secs_f64()).exp()
+}
+
 /// All instances of a service, with their connections.
 #[derive(Debug)]
 pub(super) struct Targets {
     changed: Arc<Notify>,
+    freed: Arc<Notify>,
     by_id: BTreeMap<String, Held>,
     room: Arc<AtomicU32>,
     slow_start: Duration,
@@ -184,8 +217,10 @@ struct Held {
 }
 
 impl Targets {
-    pub(super) fn new(changed: Arc<Notify>) -> Targets {
-        Targets { changed, by_id: BTreeMap::new(), room: Arc::default(), slow_start: Duration::ZERO }
+    /// `changed` is told when a selection is to be made anew, `freed` when a request has ended.
+    pub(super) fn new(changed: Arc<Notify>, freed: Arc<Notify>) -> Targets {
+        let slow_start = Duration::ZERO;
+        Targets { changed, freed, by_id: BTreeMap::new(), room: Arc::default(), slow_start }
     }
 
     /// Connects to those who are new, forgets those who are gone, and says who may be picked.
@@ -248,6 +283,7 @@ impl Targets {
             .keep_alive_while_idle(true);
         let target = Arc::new(Target {
             changed: self.changed.clone(),
+            freed: self.freed.clone(),
             channel: Mutex::default(),
             broken: Notify::new(),
             is_connected: AtomicBool::new(false),
@@ -267,10 +303,16 @@ impl Targets {
 
 #[cfg(test)]
 impl Target {
+    /// As if its connection had broken.
+    pub(super) fn disconnect(&self) {
+        self.is_connected.store(false, Ordering::Release);
+    }
+
     /// One that stands without a connection of its own.
     pub(super) fn standing(outlier: Outlier, room: Arc<AtomicU32>) -> Arc<Target> {
         Arc::new(Target {
             changed: Arc::default(),
+            freed: Arc::default(),
             channel: Mutex::default(),
             broken: Notify::new(),
             is_connected: AtomicBool::new(true),
@@ -336,14 +378,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn latency_peaks_at_once_and_calms_slowly() {
         let target = Target::standing(outlier(), Arc::default());
+        assert_eq!(target.latency(), None);
         target.succeed(Duration::from_millis(10));
         target.succeed(Duration::from_millis(500));
-        assert_eq!(target.latency(), 0.5);
+        let latency = || target.latency().expect("measured");
+        assert_eq!(latency(), 0.5);
         tokio::time::advance(Duration::from_secs(1)).await;
         target.succeed(Duration::from_millis(10));
-        assert!((0.4..0.5).contains(&target.latency()), "{}", target.latency());
+        assert!((0.4..0.5).contains(&latency()), "{}", latency());
         tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(latency() < 0.02, "forgotten, though nobody asked: {}", latency());
         target.succeed(Duration::from_millis(10));
-        assert!(target.latency() < 0.02, "{}", target.latency());
+        assert!(latency() < 0.02, "{}", latency());
     }
 }

@@ -114,6 +114,11 @@ fn the_better_of_two_is_picked() {
         world.targets["i01"].succeed(std::time::Duration::from_millis(1));
     };
     assert_eq!(loaded(Balancing::PeakEwma, slow)["i01"], 200);
+    let hanging = |world: &World| {
+        world.targets["i00"].begin();
+        world.targets["i01"].succeed(std::time::Duration::from_millis(500));
+    };
+    assert_eq!(loaded(Balancing::PeakEwma, hanging)["i01"], 200, "it has never answered");
     assert_eq!(loaded(Balancing::LeastLoad, |_| {})["i01"], 200);
 }
 
@@ -154,9 +159,9 @@ fn the_own_zone_is_used_until_too_few_of_it_are_left() {
         ids.concat()
     };
     assert_eq!((ids("z1"), ids("z2"), ids("")), ("012".into(), "3".into(), "0123".into()));
-    world.targets["i00"].break_off();
+    world.targets["i00"].disconnect();
     assert_eq!(ids("z1"), "12");
-    world.targets["i01"].break_off();
+    world.targets["i01"].disconnect();
     assert_eq!(ids("z1"), "23", "less than half of the zone is left");
 }
 
@@ -170,9 +175,9 @@ fn priorities_and_clusters_come_in_order() {
         selection.candidates().map(|candidate| candidate.entry.instance.id.clone()).collect::<Vec<_>>()
     };
     assert_eq!(first(&world), ["i00"]);
-    world.targets["i00"].break_off();
+    world.targets["i00"].disconnect();
     assert_eq!(first(&world), ["i01"]);
-    world.targets["i01"].break_off();
+    world.targets["i01"].disconnect();
     assert_eq!(first(&world), ["i02"]);
 }
 
@@ -195,7 +200,7 @@ fn what_is_full_or_broken_is_not_picked() {
     let world = World::new(Policy { circuit_breaker: breaker, ..Policy::default() }, instances(&[1; 3]));
     let selection = world.select(&Locale::default());
     // Broken after the selection was made.
-    world.targets["i00"].break_off();
+    world.targets["i00"].disconnect();
     for _ in 0..4 {
         let picked = selection.pick(None).expect("room").entry.instance.id.clone();
         world.targets[&picked].in_flight.fetch_add(1, Ordering::Relaxed);
