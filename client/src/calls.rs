@@ -507,7 +507,10 @@ impl<'a> EphemeralsCall<'a> {
     fn queue(self, place: Place) -> Pending<Vec<String>> {
         let request = ReadRequest::Ephemerals { prefix: self.prefix };
         self.client.read(request, self.consistency, place, |answer, chroot| match answer_of_read(answer)? {
-            ReadResult::Ephemerals(paths) => Ok(paths.into_iter().map(|path| chroot.inward(path)).collect()),
+            ReadResult::Ephemerals(paths) => {
+                let inside = paths.into_iter().filter(|path| chroot.contains(path));
+                Ok(inside.map(|path| chroot.inward(path)).collect())
+            }
             other => Err(unexpected(&other)),
         })
     }

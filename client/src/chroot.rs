@@ -27,6 +27,11 @@ impl Chroot {
         }
     }
 
+    /// Whether a path of the cluster is this root or below it.
+    pub(crate) fn contains(&self, path: &str) -> bool {
+        path.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The client's path for a path of the cluster. A path outside the root stays as it is.
     pub(crate) fn inward(&self, path: String) -> String {
         match path.strip_prefix(&*self.0) {

@@ -12,6 +12,11 @@ use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::session;
 
+/// The longest that a connect may be let try.
+const CONNECT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The most requests that may be let wait.
+const OUTSTANDING_MAX: usize = 1 << 24;
+
 /// Collects how to connect; [`ClientBuilder::connect`] does it.
 ///
 /// ```no_run
@@ -82,9 +87,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How long [`ClientBuilder::connect`] keeps trying. 15 s if not set.
+    /// How long [`ClientBuilder::connect`] keeps trying, a year at most. 15 s if not set.
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
-        self.options.connect_timeout = timeout;
+        self.options.connect_timeout = timeout.min(CONNECT_MAX);
         self
     }
 
@@ -107,9 +112,9 @@ impl ClientBuilder {
     }
 
     /// How many requests may be under way to the cluster, and how many more may wait for that;
-    /// beyond it calls fail with [`Error::TooManyRequests`]. 65,536 if not set.
+    /// beyond it calls fail with [`Error::TooManyRequests`]. 65,536 if not set, 16 million at most.
     pub fn outstanding_max(mut self, limit: usize) -> ClientBuilder {
-        self.options.outstanding_max = limit.max(1);
+        self.options.outstanding_max = limit.clamp(1, OUTSTANDING_MAX);
         self
     }
 

@@ -25,6 +25,8 @@ use crate::session::{Ask, Control, Facts, Place};
 
 /// Events that wait for their listener if the call does not say otherwise.
 const CAPACITY: usize = 1024;
+/// The most that may be let wait.
+const CAPACITY_MAX: usize = 1 << 24;
 
 /// What happened to a watched node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +101,10 @@ impl<'a> WatchCall<'a> {
         self
     }
 
-    /// How many events may wait for the listener; 1,024 if not said. Beyond it the watch pauses
+    /// How many events may wait for the listener; 1,024 if not said, 16 million at most. Beyond it the watch pauses
     /// and catches up when the listener has, from the cluster's memory.
     pub fn capacity(mut self, events: usize) -> Self {
-        self.capacity = events.max(1);
+        self.capacity = events.clamp(1, CAPACITY_MAX);
         self
     }
 

@@ -322,7 +322,8 @@ async fn a_chroot_maps_paths_both_ways() {
     let created = client.create("/x-", "").mode(CreateMode::EphemeralSequential).await.expect("created");
     assert_eq!(created.path, "/x-0000000000");
     assert_eq!(client.get("/").await.expect("read").data.as_deref(), Some(&b"root"[..]));
-    assert_eq!(client.ephemerals().await.expect("listed"), ["/x-0000000000"]);
+    whole.create("/application", "").mode(CreateMode::Ephemeral).await.expect("created");
+    assert_eq!(client.ephemerals().await.expect("listed"), ["/x-0000000000"], "a namesake is outside");
     let committed = client.transaction().create("/t", "").await.expect("done");
     assert!(matches!(&committed.results[0], WriteResult::Created { path, .. } if path == "/t"));
     let mut watch = client.watch("/").recursive().await.expect("watched");
@@ -394,4 +395,16 @@ async fn missing_parents_are_created() {
     client.ensure_path("/a/b/c").await.expect("there already");
     client.ensure_path("/").await.expect("there always");
     assert!(client.exists("/a/b/c").await.expect("asked").is_some());
+}
+
+#[tokio::test]
+async fn the_largest_bounds_that_can_be_said_are_taken() {
+    let fake = Fake::start().await;
+    let builder = Client::builder().endpoints([fake.address.clone()]);
+    let builder = builder.connect_timeout(Duration::MAX).outstanding_max(usize::MAX);
+    let client = builder.session_timeout(Duration::MAX).connect().await.expect("connected");
+    client.create("/a", "").await.expect("created");
+    let mut watch = client.watch("/a").capacity(usize::MAX).await.expect("watched");
+    client.set("/a", "1").await.expect("set");
+    assert!(watch.next().await.expect("not over").is_ok());
 }
