@@ -91,7 +91,7 @@ pub(super) fn configure(
         batch.push_str("link set dev lo up\n");
     }
     batch.push_str(&format!("addr add {}/25 dev {card}\nlink set dev {card} up\n", address(place)));
-    for other in (1..60).chain([super::HARNESS]).filter(|other| *other != place) {
+    for other in (1..=super::HARNESS).filter(|other| *other != place) {
         let (address, hardware) = (address(other), hardware_address(other));
         batch.push_str(&format!("neigh add {address} lladdr {hardware} nud permanent dev {card}\n"));
     }
