@@ -71,6 +71,8 @@ pub enum Hello {
         /// Who is in the cluster, and whether it votes.
         members: BTreeMap<u64, bool>,
     },
+    /// I am a member, but no quorum tells me now who the others are: ask again.
+    Unsure,
 }
 
 /// Why a member may not take part.
@@ -349,7 +351,7 @@ impl Founding {
                 Err(PeerError::Refused(reason)) => {
                     return Err(FoundingError::Disagreement { peer: *peer, reason });
                 }
-                Err(_) => silent.push(format!("{peer} ({})", address.peer)),
+                Ok(Hello::Unsure) | Err(_) => silent.push(format!("{peer} ({})", address.peer)),
             }
         }
         if silent.is_empty() && complete {
@@ -363,6 +365,7 @@ impl Founding {
 
     /// One round of a joiner. `None` when it is a learner.
     async fn ask_to_join(&self) -> Result<Option<String>, FoundingError> {
+        let mut has_quorum = true;
         for (peer, address) in &self.others {
             match self.ask(*peer, &address.peer).await {
                 Ok(Hello::Member { births, members }) => {
@@ -376,13 +379,18 @@ impl Founding {
                     };
                 }
                 Ok(Hello::Founding { .. }) => {}
+                Ok(Hello::Unsure) => has_quorum = false,
                 Err(PeerError::Refused(reason)) => {
                     return Err(FoundingError::Disagreement { peer: *peer, reason });
                 }
                 Err(_) => {}
             }
         }
-        Ok(Some("no member named in initial_cluster answers; it must name running members to join".into()))
+        let waits = match has_quorum {
+            true => "no member named in initial_cluster answers; it must name running members to join",
+            false => "the cluster has no quorum now; waiting for it",
+        };
+        Ok(Some(waits.into()))
     }
 
     async fn ask(&self, peer: u64, address: &str) -> Result<Hello, PeerError> {

@@ -26,6 +26,9 @@ const CATCH_UP: Duration = Duration::from_secs(120);
 /// How long a forwarded change may take.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// How long the leader may take to note that a learner begins anew.
+const BEGINS_ANEW: Duration = Duration::from_millis(500);
+
 /// Where the leader publishes the membership.
 pub const PUBLISHED: &str = "/zookeeper/config";
 
@@ -244,6 +247,39 @@ impl Inner {
         }
         if self.membership().membership().get_node(&member).is_some() {
             self.steps.take(ChangeMembers::RemoveNodes(BTreeSet::from([member]))).await?;
+        }
+        Ok(())
+    }
+
+    /// A member begins with an empty disk. If it is a learner that had some of the log, the leader must
+    /// not go on believing that it has: it would send what comes behind that, again and again. (A voter
+    /// does not begin: it is refused.)
+    pub(super) async fn begins_anew(&self, member: u64) -> Result<(), Error> {
+        let stored = self.membership();
+        let is_learner = stored.membership().get_node(&member).is_some()
+            && stored.membership().voter_ids().all(|voter| voter != member);
+        let leader = self.leadership.borrow().leader;
+        match leader {
+            _ if !is_learner => Ok(()),
+            None => Err(Error::new(ErrorKind::Unavailable, "no leader: is there a quorum?")),
+            Some(leader) if leader == self.member => self.begins_anew_here(member).await,
+            Some(MemberId(leader)) => {
+                let asked = self.ask_member(leader, &PeerRequest::BeginsAnew(member), BEGINS_ANEW).await;
+                asked.map(drop).map_err(unavailable)
+            }
+        }
+    }
+
+    /// The leader's part of [`Inner::begins_anew`].
+    pub(super) async fn begins_anew_here(&self, learner: u64) -> Result<(), Error> {
+        if self.matched().get(&learner).is_some_and(Option::is_some) {
+            tracing::info!(learner, "a learner begins anew with an empty disk");
+            self.raft
+                .trigger()
+                .allow_next_revert(&learner, true)
+                .await
+                .map_err(unavailable)?
+                .map_err(unavailable)?;
         }
         Ok(())
     }

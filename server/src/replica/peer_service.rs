@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Inner;
+use super::founding::Hello;
 use super::peers::{
     Envelope, Inbound, PeerError, PeerHandler, PeerRequest, PeerResponse, SnapshotOffer, StreamKind, decode,
     encode,
@@ -35,7 +36,7 @@ impl PeerHandler for PeerService {
         async move {
             let (envelope, request) = decode::<PeerRequest>(&request)?;
             service.check(&envelope)?;
-            let answer = service.answer(request).await?;
+            let answer = service.answer(envelope.from, request).await?;
             Ok(encode(&service.reply_to(&envelope), &answer))
         }
         .boxed()
@@ -72,7 +73,16 @@ impl PeerService {
         Envelope { to: envelope.from, from: self.inner.member.0, ..*envelope }
     }
 
-    async fn answer(&self, request: PeerRequest) -> Result<PeerResponse, PeerError> {
+    /// Whether this member knows now who the members are, and the leader that this one begins anew.
+    async fn may_begin(&self, joiner: u64) -> bool {
+        let begun = async {
+            self.inner.read_barrier().await?;
+            self.inner.begins_anew(joiner).await
+        };
+        begun.await.inspect_err(|error| tracing::debug!(%error, joiner, "a joiner must ask again")).is_ok()
+    }
+
+    async fn answer(&self, from: u64, request: PeerRequest) -> Result<PeerResponse, PeerError> {
         let inner = &self.inner;
         match request {
             PeerRequest::Append(request) => {
@@ -107,12 +117,17 @@ impl PeerService {
                 Ok(PeerResponse::Done)
             }
             PeerRequest::Hello { is_founder, .. } => {
-                if !is_founder {
-                    // Who was a learner yesterday may be a voter: only what is agreed on now counts. An
-                    // asker that gets no answer without a quorum asks again.
-                    inner.read_barrier().await.map_err(refused)?;
+                // Who was a learner yesterday may be a voter: a joiner hears only what is agreed on now.
+                // It gives up on an answer that waits for a quorum, and asks again.
+                if !is_founder && !self.may_begin(from).await {
+                    return Ok(PeerResponse::Hello(Hello::Unsure));
                 }
                 Ok(PeerResponse::Hello(inner.hello()))
+            }
+            PeerRequest::BeginsAnew(learner) => {
+                self.check_leading()?;
+                inner.begins_anew_here(learner).await.map_err(refused)?;
+                Ok(PeerResponse::Done)
             }
             PeerRequest::Membership(change) => {
                 let changed = inner.change_membership_here(change).await;

@@ -133,6 +133,8 @@ pub enum PeerRequest {
         /// Whether the asker founds, or joins.
         is_founder: bool,
     },
+    /// To the leader: this learner begins with an empty disk.
+    BeginsAnew(u64),
 }
 
 /// The answer to a question of the same name.
