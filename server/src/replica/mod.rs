@@ -463,6 +463,9 @@ impl Inner {
     async fn touch_here(&self, sessions: &[(SessionId, AttachEpoch)]) -> Result<u64, Error> {
         let unavailable = |why| Error::new(ErrorKind::Unavailable, why);
         let leading = *self.leadership.borrow();
+        if leading.leader != Some(self.member) {
+            return Err(unavailable("this member does not lead"));
+        }
         let is_promised = self.touches.touch(sessions);
         if is_broken(Break::HeartbeatWithoutQuorum) {
             return Ok(0);
