@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_core::acl::{AclEntry, Identity};
 use quorate_core::command::{Guard, MultiOperation, Operation};
+use quorate_core::error::ErrorKind;
 use quorate_core::id::{MemberId, SessionId, Zxid};
 use quorate_core::reply::{ReadResult, SessionInfo};
 use quorate_core::request::{Consistency, ReadRequest, WatchKind};
@@ -213,14 +214,20 @@ impl Client {
         }
         let ends = path.match_indices('/').map(|(end, _)| end).skip(1).chain([path.len()]);
         let creations: Vec<_> = ends.map(|end| self.create(&path[..end], Bytes::new()).send()).collect();
+        let mut forbidden = None;
         for creation in creations {
             match creation.await {
                 Ok(_) => {}
-                Err(error) if error.kind() == quorate_core::error::ErrorKind::NodeExists => {}
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::NodeExists => {}
+                // Said of a node that exists, too, whose parent may not be written.
+                Err(error) if error.kind() == ErrorKind::NoAuth => forbidden = forbidden.or(Some(error)),
+                Err(error) => return Err(forbidden.unwrap_or(error)),
             }
         }
-        Ok(())
+        match forbidden {
+            Some(error) if self.exists(path).consistency(Consistency::Session).await?.is_none() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Closes the session at once: its ephemeral nodes go. All requests queued before are still

@@ -12,6 +12,7 @@ use quorate::recipes::{
     TreeCache,
 };
 use quorate::{Client, Error, ErrorKind, Zxid};
+use quorate_core::acl::{AclEntry, Permissions};
 use quorate_core::command::Operation;
 use quorate_core::settings::Setting;
 use support::Fake;
@@ -523,4 +524,37 @@ async fn a_tree_cache_follows_its_subtree() {
 
     fake.member.expire(client.session_id());
     while in_time(cache.changed()).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn a_tree_cache_keeps_what_it_has_while_it_reads_again_behind_a_gap() {
+    let fake = Fake::start().await;
+    let client = fake.client().await;
+    for path in ["/t", "/t/a", "/t/a/b", "/t/c"] {
+        client.create(path, path).await.expect("created");
+    }
+    let mut cache = TreeCache::start(&client, "/t").await.expect("started");
+    let other = fake.client().await;
+    fake.member.cut();
+    other.delete_recursive("/t/a").await.expect("deleted");
+    forget(&fake).await;
+    let last = other.set("/t/c", "last").await.expect("set").mzxid;
+    while in_time(cache.changed()).await.expect("followed") < last {
+        assert!(cache.get("/t/c").is_some(), "it was there all the time");
+    }
+    assert_eq!(cache.snapshot().into_keys().collect::<Vec<_>>(), ["/t", "/t/c"]);
+}
+
+#[tokio::test]
+async fn a_recipe_below_a_node_whose_parent_may_not_be_written_finds_its_way() {
+    let fake = Fake::start().await;
+    let client = fake.client().await;
+    client.create("/app", "").await.expect("created");
+    client
+        .set_acl("/", vec![AclEntry { permissions: Permissions::READ, ..AclEntry::open().remove(0) }])
+        .await
+        .expect("set");
+    client.ensure_path("/app/locks/l").await.expect("/app is there");
+    let refused = client.ensure_path("/other/l").await.expect_err("nobody may");
+    assert_eq!(refused.kind(), ErrorKind::NoAuth);
 }

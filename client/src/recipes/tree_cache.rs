@@ -5,7 +5,7 @@
 //! - the watch stands before the first read, so no change falls between them. (A node that was
 //!   deleted while the cache was being filled may be shown until the watch has told of it.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -127,8 +127,10 @@ impl Follower {
         match self.watch.next().await {
             Some(Ok(WatchEvent::Node(event))) => self.apply(event).await,
             Some(Ok(WatchEvent::Gap(Position { zxid, .. }))) => {
-                self.nodes.write().unwrap_or_else(PoisonError::into_inner).clear();
-                self.read_all().await?;
+                let there = self.read_all().await?;
+                // What went in the gap goes now; what stayed was there all the time.
+                let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+                nodes.retain(|path, _| there.contains(path));
                 Ok(zxid)
             }
             Some(Err(error)) => Err(error),
@@ -157,9 +159,10 @@ impl Follower {
         Ok(position.zxid)
     }
 
-    /// Reads the whole subtree, level by level.
-    async fn read_all(&mut self) -> Result<()> {
+    /// Reads the whole subtree, level by level; which paths are there.
+    async fn read_all(&mut self) -> Result<BTreeSet<String>> {
         let mut level = if self.read(&self.path).await? { vec![self.path.clone()] } else { Vec::new() };
+        let mut there: BTreeSet<String> = level.iter().cloned().collect();
         while !level.is_empty() {
             let lists: Vec<_> = level
                 .iter()
@@ -183,12 +186,13 @@ impl Follower {
                     if stat.num_children > 0 {
                         next.push(path.clone());
                     }
+                    there.insert(path.clone());
                     self.put(path, CachedNode { data: found.data, stat });
                 }
             }
             level = next;
         }
-        Ok(())
+        Ok(there)
     }
 
     /// Reads one node; whether it exists.
