@@ -29,16 +29,21 @@ impl Chroot {
 
     /// Whether a path of the cluster is this root or below it.
     pub(crate) fn contains(&self, path: &str) -> bool {
-        path.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.below(path).is_some()
     }
 
     /// The client's path for a path of the cluster. A path outside the root stays as it is.
     pub(crate) fn inward(&self, path: String) -> String {
-        match path.strip_prefix(&*self.0) {
+        match self.below(&path) {
             Some("") if !self.0.is_empty() => "/".into(),
-            Some(rest) if rest.starts_with('/') && !self.0.is_empty() => rest.into(),
+            Some(rest) if !self.0.is_empty() => rest.into(),
             _ => path,
         }
+    }
+
+    /// What is left of a path of the cluster behind this root, if it is inside.
+    fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(&*self.0).filter(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::acl::{AclEntry, Identity};
-use quorate_core::command::{Guard, MultiOperation, Operation};
+use quorate_core::command::Operation;
 use quorate_core::error::ErrorKind;
 use quorate_core::id::{MemberId, SessionId, Zxid};
 use quorate_core::reply::{ReadResult, SessionInfo};
@@ -311,14 +311,22 @@ impl Client {
         Pending::new(receiver, move |answer| finish(answer, &chroot))
     }
 
-    /// Takes a node away without waiting, behind all that was asked before; nothing happens if it is
-    /// gone, or if another than the one that `created` made stands there.
+    /// Deletes the node that `created` made; nothing happens if it is gone, or if another stands there.
+    pub(crate) async fn delete_own(&self, path: &str, created: Zxid) -> Result<()> {
+        match self.deletion(path, created).await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::GuardFailed | ErrorKind::NoNode) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same without waiting, behind all that was asked before.
     pub(crate) fn take_away(&self, path: &str, created: Zxid) {
-        let path = self.chroot.outward(path);
-        self.handle.ask_surely(Operation::Multi(vec![
-            MultiOperation::Guard(Guard::Created { path: path.clone(), zxid: created }),
-            MultiOperation::Delete { path, version: -1 },
-        ]));
+        self.handle.ask_surely(self.deletion(path, created).into_operation());
+    }
+
+    fn deletion(&self, path: &str, created: Zxid) -> Transaction<'_> {
+        self.transaction().guard_created(path, created).delete(path)
     }
 
     pub(crate) fn write<T: 'static>(

@@ -364,14 +364,7 @@ impl Registration {
     /// # Cancel safety
     /// The removal is queued when this is first polled.
     pub async fn deregister(mut self) -> Result<()> {
-        let path = self.path();
-        let client = &self.registry.client;
-        match client.transaction().guard_created(&path, self.registered).delete(&path).await {
-            Ok(_) => {}
-            // It is gone, and another's may stand there.
-            Err(error) if matches!(error.kind(), ErrorKind::NoNode | ErrorKind::GuardFailed) => {}
-            Err(error) => return Err(error),
-        }
+        self.registry.client.delete_own(&self.path(), self.registered).await?;
         self.is_gone = true;
         Ok(())
     }

@@ -119,15 +119,18 @@ impl<'a> Transaction<'a> {
     /// Those of the first operation that failed, with its index in
     /// [`quorate_core::error::Error::operation`]; `GuardFailed`; `TooLarge`.
     pub fn send(self) -> Pending<Committed> {
-        self.client.write(Operation::Multi(self.operations), |answer, chroot| {
-            match answer_of_write(answer)? {
-                (WriteResult::Multi(results), zxid) => {
-                    let results = results.into_iter().map(|result| inward(result, chroot)).collect();
-                    Ok(Committed { zxid, results })
-                }
-                other => Err(unexpected(&other)),
+        let client = self.client;
+        client.write(self.into_operation(), |answer, chroot| match answer_of_write(answer)? {
+            (WriteResult::Multi(results), zxid) => {
+                let results = results.into_iter().map(|result| inward(result, chroot)).collect();
+                Ok(Committed { zxid, results })
             }
+            other => Err(unexpected(&other)),
         })
+    }
+
+    pub(crate) fn into_operation(self) -> Operation {
+        Operation::Multi(self.operations)
     }
 
     fn and(mut self, operation: MultiOperation) -> Self {

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_core::registry::policy::Outlier;
@@ -64,7 +64,7 @@ struct Times {
 impl Target {
     /// The connection, if there is one, and its number.
     pub(super) fn channel(&self) -> Option<(u64, Channel)> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.present().clone()
     }
 
     /// A request is sent there.
@@ -86,7 +86,7 @@ impl Target {
     /// The connection with this number broke: nobody is sent there until another stands.
     pub(super) fn break_off(&self, number: u64) {
         {
-            let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut channel = self.present();
             if channel.as_ref().is_none_or(|(present, _)| *present != number) {
                 return;
             }
@@ -144,7 +144,11 @@ impl Target {
         times.measured = Some(now);
     }
 
-    fn times(&self) -> std::sync::MutexGuard<'_, Times> {
+    fn present(&self) -> MutexGuard<'_, Option<(u64, Channel)>> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,7 +180,7 @@ impl Target {
                     pause = PAUSE_FIRST;
                     number += 1;
                     {
-                        let mut present = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut present = self.present();
                         *present = Some((number, channel));
                         self.is_connected.store(true, Ordering::Release);
                     }

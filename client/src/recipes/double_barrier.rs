@@ -101,10 +101,6 @@ async fn end_round(client: &Client, members: &str, ready: &str, round: Zxid) -> 
         }
         fired(changed).await?;
     }
-    match client.transaction().guard_created(ready, round).delete(ready).await {
-        Ok(_) => Ok(()),
-        // Another was quicker.
-        Err(error) if matches!(error.kind(), ErrorKind::GuardFailed | ErrorKind::NoNode) => Ok(()),
-        Err(error) => Err(error),
-    }
+    // Another may be quicker.
+    client.delete_own(ready, round).await
 }

@@ -34,15 +34,9 @@ impl Coordinator {
             if self.shared.replica.leadership().borrow().leader != Some(self.shared.member) {
                 continue;
             }
-            // What was published before counts: a new leader may still be applying it.
-            if self.shared.replica.read_barrier().await.is_err() {
-                continue;
-            }
-            let published = self.published();
-            let wanted = self.wanted(&published, &BTreeMap::new());
-            if wanted != published
-                && let Err(error) =
-                    self.write(Vec::new(), Operation::PublishConfig { text: wanted.into() }, None).await
+            let (published, nothing_said) = (self.published(), BTreeMap::new());
+            if self.wanted(&published, &nothing_said) != published
+                && let Err(error) = self.publish_members(&nothing_said).await
             {
                 tracing::debug!(%error, "the membership could not be published; trying again");
             }
@@ -63,6 +57,7 @@ impl Coordinator {
     /// As any write's.
     pub async fn publish_members(&self, clients: &BTreeMap<u64, String>) -> Result<(), Error> {
         loop {
+            // What was published before counts: a new leader may still be applying it.
             self.shared.replica.read_barrier().await?;
             let published = self.published();
             let wanted = self.wanted(&published, clients);

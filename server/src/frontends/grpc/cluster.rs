@@ -166,9 +166,8 @@ impl v1::cluster_server::Cluster for ClusterDoor {
             Ok(data) => Ok(part(data, Bytes::new())),
             Err(error) => Err(Status::data_loss(error.to_string())),
         });
-        // The last part says that it was all: none follows an error.
-        let parts = parts.chain(futures_util::stream::once(async move { Ok(last) }));
-        Ok(Response::new(Box::pin(until_error(parts))))
+        // The last part says that it was all. None follows an error: gRPC ends a stream with it.
+        Ok(Response::new(Box::pin(parts.chain(futures_util::stream::once(async move { Ok(last) })))))
     }
 
     async fn digest(
@@ -243,13 +242,4 @@ fn address(member: u64, peer: String, client: String) -> Result<MemberAddress, E
 
 fn digest_bytes(digest: u128) -> Bytes {
     Bytes::copy_from_slice(&digest.to_be_bytes())
-}
-
-/// The stream up to its first error.
-fn until_error<T>(stream: impl Stream<Item = Result<T, Status>>) -> impl Stream<Item = Result<T, Status>> {
-    stream.scan(false, |has_failed, item| {
-        let next = (!*has_failed).then_some(item);
-        *has_failed = next.as_ref().is_none_or(Result::is_err);
-        std::future::ready(next)
-    })
 }
