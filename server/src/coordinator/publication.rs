@@ -18,6 +18,7 @@ use quorate_core::command::Operation;
 use quorate_core::error::Error;
 use quorate_core::reply::ReadResult;
 use quorate_core::request::ReadRequest;
+use quorate_core::state::published_version;
 use tokio::time::sleep;
 
 use super::Coordinator;
@@ -61,7 +62,9 @@ impl Coordinator {
             self.shared.replica.read_barrier().await?;
             let published = self.published();
             let wanted = self.wanted(&published, clients);
-            if wanted == published {
+            // What is newer stays, whatever is written here.
+            let is_newer = published_version(published.as_bytes()) > published_version(wanted.as_bytes());
+            if wanted == published || is_newer {
                 return Ok(());
             }
             let operation = Operation::PublishConfig { text: wanted.into() };
@@ -107,8 +110,6 @@ fn clients_of(published: &str, id: u64) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_core::state::published_version;
-
     use super::*;
 
     #[test]
