@@ -84,6 +84,10 @@ impl Identity {
 /// look at every entry.
 pub const ACL_ENTRIES_MAX: usize = 256;
 
+/// The longest id of an entry. Lists are interned and outlive their nodes in the change log, which counts
+/// the changes alone.
+const ID_BYTES_MAX: usize = 1024;
+
 /// Whether these identities have one of `wanted` by this list. The superuser has all; an empty list is open.
 pub fn permits(list: &[AclEntry], wanted: Permissions, identities: &[Identity]) -> bool {
     if list.is_empty() {
@@ -143,6 +147,10 @@ pub fn resolve<'a>(list: &'a [AclEntry], identities: &[Identity]) -> Result<Cow<
         }
         for identity in proved {
             let Identity { scheme, id } = identity.clone();
+            if id.len() > ID_BYTES_MAX {
+                let detail = format!("\"auth\": an identity of {} bytes, at most {ID_BYTES_MAX}", id.len());
+                return Err(Error::new(ErrorKind::InvalidAcl, detail));
+            }
             add(AclEntry { permissions: entry.permissions, scheme, id });
         }
     }
@@ -171,6 +179,9 @@ pub fn masked(list: &[AclEntry]) -> Vec<AclEntry> {
 }
 
 fn is_valid(entry: &AclEntry) -> bool {
+    if entry.id.len() > ID_BYTES_MAX {
+        return false;
+    }
     match entry.scheme.as_str() {
         "world" => entry.id == "anyone",
         "auth" => true,

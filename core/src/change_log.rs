@@ -13,12 +13,18 @@ use crate::acl_table::{AclId, AclTable};
 use crate::change::{Change, ChangeKind, Value};
 use crate::codec::{DecodeError, Integers, Reader, put_bytes, put_u64};
 use crate::id::{Position, SessionId, Timestamp, Zxid};
+use crate::path::PATH_BYTES_MAX;
+use crate::record::PART_BYTES;
 use crate::znode::Stat;
 
 /// A block that has reached this size takes no more changes.
 const BLOCK_BYTES: usize = 16 * 1024;
-/// No value above this is kept, whatever the setting says: a block must fit a record.
-pub(crate) const VALUE_BYTES_MAX: usize = 32 * 1024;
+/// No value above this is kept, whatever the setting says: a block, its last change included, must fit one
+/// part of a record.
+pub(crate) const VALUE_BYTES_MAX: usize = 7 * 1024;
+/// A change's encoding beside its path and value is below this.
+const HEAD_BYTES_MAX: usize = 512;
+const _: () = assert!(BLOCK_BYTES + VALUE_BYTES_MAX + PATH_BYTES_MAX + HEAD_BYTES_MAX <= PART_BYTES);
 
 /// Changes that stand and go together.
 #[derive(Debug, Default)]

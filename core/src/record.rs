@@ -1,7 +1,7 @@
 //! What the durable records are called and how their keys look (docs/formats.md, "Records").
 //!
 //! A record is a node, a session with its replies, a block of changes, …. Its key is a tag byte,
-//! big-endian fields and a part number: a value above 60 KiB is cut into parts, each under
+//! big-endian fields and a part number: a value above 32 KiB is cut into parts, each under
 //! its own key, so that no stored value is large.
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ const KEY_BYTES_MAX: usize = 1 + 8 + 16 + 2;
 pub struct Record {
     /// Sorted keys are the canonical order.
     pub key: Bytes,
-    /// At most 64 KiB.
+    /// At most 32 KiB.
     pub value: Bytes,
 }
 

@@ -12,6 +12,11 @@ use crate::id::{AttachEpoch, MemberId, SessionId, WriteNumber};
 use crate::record::{ELEMENT_REPLY, RecordId, element_hash};
 use crate::tree::node::{Mark, Slot};
 
+/// A session's kept replies above this, whatever its client acknowledges, are forgotten: the oldest first.
+const REPLIES_MAX: usize = 64 << 10;
+/// The same, by their encoded bytes. A door's queue must hold them all when the session is resumed.
+const REPLY_BYTES_MAX: usize = 16 << 20;
+
 /// The fixed part of a session's record.
 const HEAD_BYTES: usize = 16 + 3 * 8 + 4;
 
@@ -99,18 +104,23 @@ impl Session {
 
     /// Forgets the replies that the client holds.
     pub fn acknowledge(&mut self, id: SessionId, through: WriteNumber, scratch: &mut Vec<u8>) {
-        while self.reply_first() <= through.0 {
-            let number = WriteNumber(self.reply_first());
-            let Some(reply) = self.replies.pop_front() else { break };
-            self.reply_bytes -= reply.len();
-            self.reply_hash = self.reply_hash.wrapping_sub(reply_element(id, number, &reply, scratch));
-        }
+        while self.reply_first() <= through.0 && self.forget_oldest_reply(id, scratch) {}
         if self.replies.is_empty() && self.replies.capacity() > 64 {
             self.replies = VecDeque::new();
         }
     }
 
-    /// Notes the next write as applied, with its reply.
+    /// Forgets the oldest kept reply; false if none is kept.
+    fn forget_oldest_reply(&mut self, id: SessionId, scratch: &mut Vec<u8>) -> bool {
+        let number = WriteNumber(self.reply_first());
+        let Some(reply) = self.replies.pop_front() else { return false };
+        self.reply_bytes -= reply.len();
+        self.reply_hash = self.reply_hash.wrapping_sub(reply_element(id, number, &reply, scratch));
+        true
+    }
+
+    /// Notes the next write as applied, with its reply. What a client does not acknowledge is not kept
+    /// without bound; the newest reply is kept whatever its size.
     pub fn applied(&mut self, id: SessionId, encode: impl FnOnce(&mut Vec<u8>), scratch: &mut Vec<u8>) {
         self.last_applied = self.last_applied.next();
         let head = start_element(id, self.last_applied, scratch);
@@ -119,6 +129,11 @@ impl Session {
         self.reply_bytes += reply.len();
         self.reply_hash = self.reply_hash.wrapping_add(element_hash(scratch));
         self.replies.push_back(reply);
+        while self.replies.len() > 1
+            && (self.replies.len() > REPLIES_MAX || self.reply_bytes > REPLY_BYTES_MAX)
+        {
+            self.forget_oldest_reply(id, scratch);
+        }
     }
 
     /// At least the length of the encoding.
@@ -216,5 +231,23 @@ mod tests {
         session.applied(id, |out| out.extend_from_slice(b"four"), &mut scratch);
         assert_eq!(session.reply(WriteNumber(4)), Some(&b"four"[..]));
         assert!(Session::decode(id, &value[..value.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn what_is_never_acknowledged_is_not_kept_without_bound() {
+        let (id, mut scratch) = (SessionId(7), Vec::new());
+        let mut session = Session::new([1; 16], MemberId(2), 4000);
+        let writes = REPLIES_MAX as u64 + 10;
+        for _ in 0..writes {
+            session.applied(id, |out| out.push(1), &mut scratch);
+        }
+        assert_eq!(session.replies_after(WriteNumber(0)).count(), REPLIES_MAX);
+        assert_eq!((session.reply(WriteNumber(10)), session.reply(WriteNumber(11))), (None, Some(&[1][..])));
+        // The newest is kept whatever its size, and nothing beside it.
+        session.applied(id, |out| out.resize(out.len() + REPLY_BYTES_MAX + 1, 2), &mut scratch);
+        assert_eq!(session.replies_after(WriteNumber(0)).count(), 1);
+        assert!(session.reply(WriteNumber(writes + 1)).is_some());
+        session.rehash(id, &mut scratch);
+        assert_eq!(session.hash(), session.recompute_hash(id));
     }
 }

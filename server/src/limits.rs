@@ -36,6 +36,10 @@ pub struct Limits {
     pub check_targets: CheckTargets,
 }
 
+/// Nodes that one recursive delete may name as its limit: nothing interrupts a transaction, and none may
+/// keep everybody waiting.
+const DELETE_LIMIT_MAX: u32 = 100_000;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -71,7 +75,13 @@ impl Limits {
                 self.check_path(path)?;
                 self.check_data(data.as_ref().map_or(0, |data| data.len()))
             }
-            Operation::Delete { path, .. } | Operation::DeleteRecursive { path, .. } => self.check_path(path),
+            Operation::Delete { path, .. } => self.check_path(path),
+            Operation::DeleteRecursive { path, limit, .. } => {
+                if *limit > DELETE_LIMIT_MAX {
+                    return Err(over("limit", *limit as usize, DELETE_LIMIT_MAX as usize));
+                }
+                self.check_path(path)
+            }
             Operation::SetAcl { path, acl, .. } => {
                 self.check_path(path)?;
                 self.check_acl(acl.len())

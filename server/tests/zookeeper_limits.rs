@@ -111,6 +111,24 @@ fn a_client_that_reads_nothing_is_cut() {
 }
 
 #[test]
+fn a_client_that_reads_gets_more_than_a_queue_holds() {
+    let member = Member::start(&[]);
+    let (mut witness, _) = member.session();
+    witness.ask(1, CREATE, &create("/large", &vec![b'x'; 500_000], 0));
+    assert_eq!(witness.receive().expect("an answer").error, 0);
+    // 200 MB of answers, all asked for at once.
+    let (mut stream, mut wire) = bare_session(&member);
+    scope(|scope| {
+        scope.spawn(move || {
+            stream.write_all(&framed(1, GET_DATA, &read("/large", false)).repeat(400)).expect("a live socket");
+        });
+        for _ in 0..400 {
+            assert_eq!(wire.receive().expect("each has its answer").error, 0);
+        }
+    });
+}
+
+#[test]
 fn a_connection_that_goes_silent_ends() {
     let member = Member::start(&[]);
     let greeting_started = [0, 0, 0, 45, 0, 0, 0, 0];

@@ -51,6 +51,10 @@ fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
     assert_eq!(resumed.greet(&resume).expect("a welcome").id, known.id);
     let wrong = Session { password: vec![7; 16], ..resume };
     assert!(first.connect().greet(&wrong).is_none());
+    // One of a read-only connection that has broken begins anew: its client asks for it again and again.
+    let again = Session { read_only: true, ..session };
+    let begun = first.connect().greet(&again).expect("a welcome");
+    assert!(begun.read_only && begun.id != 0);
 }
 
 fn reconfig(wire: &mut Wire, joining: Option<&str>, leaving: Option<&str>, version: i64) -> (i32, String) {

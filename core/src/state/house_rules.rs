@@ -59,6 +59,15 @@ impl State {
         published == &text[..] || matches!(versions, (Some(new), Some(known)) if new < known)
     }
 
+    /// Publishes nothing any more, as before the first publication: the version that a new cluster
+    /// publishes says nothing beside the old one's, and ids are used up in one cluster only.
+    pub(super) fn forget_members(&mut self) {
+        self.touch_node(CONFIG);
+        self.touch_data(CONFIG, None);
+        self.tree.set_data(CONFIG, None);
+        self.settle();
+    }
+
     pub(super) fn publish_config(&mut self, transaction: &mut Transaction<'_>, text: &Bytes) -> WriteResult {
         let stat = self.replace_data(transaction, CONFIG, "/zookeeper/config", Some(text));
         WriteResult::DataSet(stat)

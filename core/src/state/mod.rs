@@ -216,6 +216,7 @@ impl State {
                 czxid: node.czxid,
                 mzxid: node.mzxid,
                 pzxid: node.pzxid,
+                mtime: node.mtime,
                 kind,
                 childless: self.tree.children_count(slot) == 0,
             }

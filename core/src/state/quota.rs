@@ -68,9 +68,14 @@ impl State {
     }
 
     /// A stats node just created is filled with what its path uses now.
-    pub(super) fn fill_quota_stats(&mut self, transaction: &mut Transaction<'_>, path: &str, slot: Slot) {
+    pub(super) fn fill_quota_stats(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        path: &str,
+        slot: Slot,
+    ) -> bool {
         let Some((top, STATS)) = path.strip_prefix(ROOM).and_then(|rest| rest.rsplit_once('/')) else {
-            return;
+            return false;
         };
         let (mut count, mut bytes) = (0, 0);
         if !top.is_empty()
@@ -82,6 +87,7 @@ impl State {
             }
         }
         self.write_stats(transaction, slot, count, bytes);
+        true
     }
 
     fn write_stats(&mut self, transaction: &mut Transaction<'_>, stats: Slot, count: i64, bytes: i64) {

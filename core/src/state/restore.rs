@@ -31,6 +31,7 @@ impl State {
         self.trim_change_log();
         self.settings.change_log_bytes = bytes_max;
         self.changes = ChangeLog::starting_at(0, Position::after(self.zxid));
+        self.forget_members();
         // Nobody knows any more which of the old cluster's requests took effect: not "new", but "unknown".
         self.requests = RequestTable::with_floor(Timestamp(self.time.0.saturating_add(1)));
         // Read anew from its records, so that the digest is of what is there now.
@@ -49,7 +50,7 @@ mod tests {
     use crate::command::Create;
     use crate::error::ErrorKind;
     use crate::id::{AttachEpoch, MemberId, WriteNumber};
-    use crate::reply::WriteResult;
+    use crate::reply::{ReadResult, WriteResult};
     use crate::request::ReadRequest;
     use crate::state::{Answer, Caller};
     use crate::znode::CreateMode;
@@ -70,6 +71,10 @@ mod tests {
         let Answer::Reply(reply) = opened else { panic!("a session opens: {opened:?}") };
         let Ok(WriteResult::SessionOpened(attachment)) = reply.result else { panic!("opened") };
         apply(call(2), create("/kept", CreateMode::Persistent));
+        let published = |version: u64| Operation::PublishConfig {
+            text: format!("server.1=h:1:2:participant\nused=1,2\nversion={version:x}\n").into(),
+        };
+        apply(call(2), published(5_000_000));
         // An ACL that only the change log still uses at the end.
         let entry = AclEntry { permissions: Permissions::ALL, scheme: "digest".into(), id: "u:h".into() };
         let acl = vec![entry];
@@ -85,7 +90,7 @@ mod tests {
         apply(origin, create("/gone", CreateMode::Ephemeral));
         let before = state.zxid();
 
-        let restored = state.into_restored().expect("it is whole");
+        let mut restored = state.into_restored().expect("it is whole");
         let exists = |path: &str| {
             let request = ReadRequest::Exists { path: path.into(), watch: None };
             restored.read(&request, &Caller { identities: &[], session: None }).is_ok()
@@ -93,6 +98,18 @@ mod tests {
         assert!(exists("/kept") && !exists("/gone"));
         assert_eq!(restored.sessions().count(), 0);
         assert!(restored.zxid().0 >= before.0 + ZXID_JUMP);
+        assert_eq!(restored.digest(), restored.recompute_digest());
+        let members = |state: &State| {
+            let request = ReadRequest::Get { path: "/zookeeper/config".into(), watch: None };
+            match state.read(&request, &Caller { identities: &[], session: None }) {
+                Ok(ReadResult::Data { data, .. }) => data,
+                other => panic!("it is readable: {other:?}"),
+            }
+        };
+        assert_eq!(members(&restored), None, "the old cluster's members are nobody here");
+        let operation = published(1);
+        restored.apply(&stamp, &Command { origin: call(1), identities: Vec::new(), operation });
+        assert!(members(&restored).is_some(), "the new cluster's first publication counts");
         assert_eq!(restored.digest(), restored.recompute_digest());
         let gap = restored.changes_since(Position::after(Zxid(before.0 + 5))).err();
         assert_eq!(gap.map(|error| error.kind), Some(ErrorKind::WatchGap));

@@ -81,8 +81,11 @@ impl State {
         self.own(kind, slot);
         transaction.note_undo(|| Undo::Created { slot, parent_pzxid });
         self.count_quota(transaction, path, 1, data.map_or(0, <[u8]>::len) as i64);
-        self.fill_quota_stats(transaction, path, slot);
-        let value = self.value_to_keep(create.data.as_ref());
+        // The statistics of a quota are not their creator's to say.
+        let value = match self.fill_quota_stats(transaction, path, slot) {
+            true => self.value_to_keep(self.tree.data(slot).as_ref()),
+            false => self.value_to_keep(create.data.as_ref()),
+        };
         self.note_change(transaction, ChangeKind::Created, slot, path, value);
         slot
     }

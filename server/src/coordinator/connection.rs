@@ -4,7 +4,8 @@
 //! session's requests from its inbox, in order:
 //! - writes follow each other without waiting (bounded by count and bytes);
 //! - a read waits until the session's earlier writes have applied here, and later writes wait for
-//!   the read; neighbouring reads share one wait and one barrier.
+//!   the read; neighbouring reads share one wait and one barrier;
+//! - reads wait while the client has not taken what was answered before.
 //!
 //! So a client's pipelined requests take effect in the order sent, and their answers leave in it.
 
@@ -18,6 +19,7 @@ use quorate_core::id::{AttachEpoch, SessionId, WriteNumber, Zxid};
 use quorate_core::reply::{Attachment, ReadReply, ReadResult, WriteResult};
 use quorate_core::request::{Consistency, ReadRequest};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::Coordinator;
 use super::read::{check_paths, needed};
@@ -30,6 +32,9 @@ use crate::tasks::TaskGuard;
 const TAKE_MAX: usize = 512;
 /// How long a resuming client waits for this member to catch up with what it has seen.
 const CATCH_UP: Duration = Duration::from_millis(500);
+
+/// A client for whom many answers wait must take some within this.
+const TAKES_NOTHING: Duration = Duration::from_secs(10);
 
 /// What a client asks for when it connects.
 #[derive(Clone, Debug)]
@@ -157,6 +162,11 @@ impl Coordinator {
         }
     }
 
+    /// Counts a session's client as alive, whatever else it waits for.
+    pub(crate) fn touch(&self, session: SessionId, epoch: AttachEpoch) {
+        self.shared.heartbeats.touch(session, epoch);
+    }
+
     /// Keeps a session alive that has no connection (a lease held over unary calls); its timeout.
     ///
     /// # Errors
@@ -170,8 +180,11 @@ impl Coordinator {
         let Some(known) = known else {
             return Err(Error::new(ErrorKind::SessionExpired, "unknown session or wrong password"));
         };
-        let index = self.shared.replica.touch(vec![(session, known.epoch)]).await?;
-        self.shared.local.wait_applied(index).await?;
+        let touched = self.shared.replica.touch(vec![(session, known.epoch)]).await?;
+        if !touched.ending.is_empty() {
+            return Err(Error::new(ErrorKind::Unavailable, "the session is just being ended; ask again"));
+        }
+        self.shared.local.wait_applied(touched.index).await?;
         if self.shared.local.with_state(|state| state.session(session).is_none()) {
             return Err(Error::new(ErrorKind::SessionExpired, "the session has just ended"));
         }
@@ -210,8 +223,8 @@ impl SessionLoop {
             let (session, epoch) = self.id;
             self.coordinator.shared.heartbeats.touch(session, epoch);
             let mut reads = Vec::new();
-            for incoming in taken.drain(..) {
-                match incoming {
+            for waiting in taken.drain(..) {
+                match waiting.incoming {
                     Incoming::Read { xid, request, consistency } => {
                         reads.push((xid, request, consistency));
                         continue;
@@ -307,6 +320,7 @@ impl SessionLoop {
         let (session, epoch) = self.id;
         let local = &self.coordinator.shared.local;
         for (xid, request, consistency) in reads.drain(..) {
+            self.wait_room().await?;
             let refusal = match &fresh {
                 Err(error) if needed(&request, consistency) != Consistency::Session => Some(error.clone()),
                 _ => check_paths(&self.coordinator, &request).err(),
@@ -314,6 +328,30 @@ impl SessionLoop {
             match refusal {
                 None => local.read_for_session(session, epoch, &self.identities, xid, &request),
                 Some(error) => self.answer_read(xid, Err(error)),
+            }
+            if matches!(request, ReadRequest::AddWatch { since: Some(_), .. }) {
+                // The whole change log may have been looked through: others have their turn.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits while many answers wait for the client: reads are answered faster than any network takes the
+    /// answers. A client that takes none for a while is cut.
+    async fn wait_room(&self) -> Result<(), Ended> {
+        let (session, epoch) = self.id;
+        while !self.outbox.has_room() {
+            match timeout(TAKES_NOTHING, self.outbox.room()).await {
+                // Whoever takes answers is there.
+                Ok(()) => self.coordinator.shared.heartbeats.touch(session, epoch),
+                Err(_) => self.outbox.close(Error::new(
+                    ErrorKind::Overloaded,
+                    format!("client reads too slowly: it took nothing for {} s", TAKES_NOTHING.as_secs()),
+                )),
+            }
+            if self.outbox.is_closed() {
+                return Err(Ended);
             }
         }
         Ok(())

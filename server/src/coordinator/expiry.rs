@@ -2,7 +2,8 @@
 //!
 //! Timers run on the leader's monotonic clock and only ever *propose*: a session ends, a node goes,
 //! only when the command has applied, and apply re-checks what was judged. A new leader starts all
-//! timers anew once it has confirmed its leadership, so no leader change ends a session early.
+//! sessions' timers anew once it has confirmed its leadership, so no leader change ends a session early.
+//! A TTL node's life goes on from its last change, by the time that the log's entries carry.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,23 +47,23 @@ struct Heard {
 }
 
 impl SessionTouches for Deadlines {
-    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]) -> bool {
+    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]) -> Vec<(SessionId, AttachEpoch)> {
         let now = Instant::now();
         let mut heard = self.lock();
-        let mut is_promised = true;
+        let mut ending = Vec::new();
         for (session, epoch) in sessions {
             // Only a session that is already counted: others start with a full timeout anyway.
             if let Some(entry) = heard.get_mut(session)
                 && entry.epoch <= *epoch
             {
                 if entry.ending.is_some() && entry.epoch == *epoch {
-                    is_promised = false;
+                    ending.push((*session, *epoch));
                 } else {
                     *entry = Heard { epoch: *epoch, since: now, ending: None };
                 }
             }
         }
-        is_promised
+        ending
     }
 }
 
@@ -72,9 +73,9 @@ impl Deadlines {
     }
 }
 
-/// A TTL or container node as the leader first saw it in this shape.
+/// A TTL or container node as the leader first saw it since its last change.
 struct Seen {
-    shape: (Zxid, Zxid, Zxid),
+    changed: (Zxid, Zxid),
     since: Instant,
 }
 
@@ -152,14 +153,20 @@ impl Coordinator {
 
     fn expire_nodes(&self, term: u64, nodes: &mut BTreeMap<String, Seen>, with_containers: bool) {
         let now = Instant::now();
-        let candidates: Vec<_> = self.shared.local.with_state(|state| state.expirable_nodes().collect());
+        let (candidates, state_time): (Vec<_>, _) =
+            self.shared.local.with_state(|state| (state.expirable_nodes().collect(), state.time()));
         let mut still = BTreeMap::new();
         let mut removed = 0;
         for node in candidates {
-            let shape = (node.czxid, node.mzxid, node.pzxid);
+            let changed = (node.czxid, node.mzxid);
             let since = match nodes.get(&node.path) {
-                Some(seen) if seen.shape == shape => seen.since,
-                _ => now,
+                Some(seen) if seen.changed == changed => seen.since,
+                // A leader before this one may have counted for long: the log's own time says how long,
+                // at least.
+                _ => {
+                    let age = u64::try_from(state_time.0.saturating_sub(node.mtime.0)).unwrap_or(0);
+                    now.checked_sub(Duration::from_millis(age)).unwrap_or(now)
+                }
             };
             let is_due = node.childless
                 && match node.kind {
@@ -183,7 +190,7 @@ impl Coordinator {
                     removed = NODES_A_LOOK;
                 }
             }
-            still.insert(node.path, Seen { shape, since });
+            still.insert(node.path, Seen { changed, since });
         }
         *nodes = still;
     }

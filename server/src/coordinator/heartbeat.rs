@@ -72,13 +72,16 @@ impl Coordinator {
             let mut touched: Vec<_> = waiting.touched.into_iter().collect();
             touched.sort_unstable();
             match self.shared.replica.touch(touched).await {
-                Ok(index) => {
+                Ok(touched) => {
                     // An end that the leader knew of has ended the attachment once it has applied here.
-                    if self.shared.local.wait_applied(index).await.is_err() {
+                    if self.shared.local.wait_applied(touched.index).await.is_err() {
                         return;
                     }
                     for (session, epoch, sequence) in waiting.to_answer {
-                        self.shared.local.answer_heartbeat(session, epoch, sequence);
+                        // One that is being ended hears no answer: if it lives on, its client asks again.
+                        if !touched.ending.contains(&(session, epoch)) {
+                            self.shared.local.answer_heartbeat(session, epoch, sequence);
+                        }
                     }
                 }
                 Err(error) => {

@@ -54,6 +54,9 @@ pub(super) struct PendingCall {
     pub(super) command: Option<Bytes>,
 }
 
+/// Of so many writes, the newest, a resuming client is told that their answers are no longer kept.
+const FORGOTTEN_TOLD: u64 = 4096;
+
 impl LocalState {
     /// Registers a call before it is proposed; its answer arrives when it applies here.
     pub fn expect_call(
@@ -128,14 +131,6 @@ impl LocalState {
             "the way to the leader broke while the write was under way; retry with a request_id to make it safe",
         );
         self.lock().fail_calls(&error, |number, call| number < ticket && call.command.is_none());
-    }
-
-    /// The sessions attached here, for touching.
-    pub fn attached_sessions(&self) -> Vec<(SessionId, AttachEpoch)> {
-        let mut sessions: Vec<_> =
-            self.lock().attached.iter().map(|(session, attached)| (*session, attached.epoch)).collect();
-        sessions.sort_unstable();
-        sessions
     }
 
     /// Answers a heartbeat behind every event queued so far.
@@ -235,7 +230,16 @@ impl Inner {
         let Attaching { outbox, identities, acknowledged, progress } = attaching;
         self.detach(attachment.session, Some(moved()));
         let watcher = self.add_watcher(outbox.clone(), identities);
-        for (number, reply) in self.state.replies_after(attachment.session, acknowledged) {
+        let replies = self.state.replies_after(attachment.session, acknowledged);
+        // A client that acknowledges late learns which answers are no longer kept.
+        let kept_from = replies.first().map_or(attachment.last_applied.0 + 1, |(number, _)| number.0);
+        let forgotten_from = acknowledged.0.saturating_add(1).max(kept_from.saturating_sub(FORGOTTEN_TOLD));
+        for number in (forgotten_from..kept_from).map(WriteNumber) {
+            let detail = "the write has taken effect; its answer is no longer kept";
+            let result = Err(Error::new(ErrorKind::OutcomeUnknown, detail));
+            outbox.push(Outgoing::Write { number, reply: WriteReply { zxid: self.state.zxid(), result } });
+        }
+        for (number, reply) in replies {
             outbox.push(Outgoing::Write { number, reply });
         }
         let epoch = attachment.epoch;

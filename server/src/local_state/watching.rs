@@ -16,10 +16,7 @@ use quorate_core::state::Caller;
 use quorate_core::watches::{WatcherId, Watches, rearm};
 
 use super::{Inner, LocalState};
-use crate::sessions::outbox::{self, Outbox, Outgoing, Pushed};
-
-/// Beyond this an answer is refused: the client asks in pages.
-const REPLY_BYTES_MAX: usize = 32 << 20;
+use crate::sessions::outbox::{Outbox, Outgoing, Pushed};
 
 /// The name of watches left again by [`LocalState::rearm_for_session`]: their doors know no names.
 const REARMED: WatchId = WatchId(0);
@@ -42,7 +39,7 @@ impl LocalState {
     pub fn read(&self, identities: &[Identity], request: &ReadRequest) -> ReadReply {
         let inner = self.lock();
         let caller = Caller { identities, session: None };
-        let result = inner.state.read(request, &caller).and_then(check_size);
+        let result = inner.state.read(request, &caller);
         ReadReply { zxid: inner.state.zxid(), result }
     }
 
@@ -61,7 +58,7 @@ impl LocalState {
         };
         let (watcher, outbox) = (attached.watcher, attached.outbox.clone());
         let caller = Caller { identities, session: Some(session) };
-        let result = inner.read(watcher, &outbox, &caller, request).and_then(check_size);
+        let result = inner.read(watcher, &outbox, &caller, request);
         let reply = ReadReply { zxid: inner.state.zxid(), result };
         outbox.push(Outgoing::Read { xid, reply });
     }
@@ -226,7 +223,7 @@ impl Inner {
         match request {
             ReadRequest::AddWatch { id, path, kind, since, with_value } => {
                 quorate_core::path::validate(path)?;
-                self.watches.check_room(watcher, 1)?;
+                self.check_room(watcher, path, *kind)?;
                 if let Some(since) = since
                     && self.replay(outbox, caller, *id, path, *kind, *since, *with_value)?
                 {
@@ -249,7 +246,7 @@ impl Inner {
             _ => {
                 let result = self.state.read(request, caller);
                 if let Some((id, path, kind)) = watch_to_leave(request, &result) {
-                    self.watches.check_room(watcher, 1)?;
+                    self.check_room(watcher, path, kind)?;
                     self.watches.add(watcher, id, path, kind, false);
                 }
                 result
@@ -257,7 +254,16 @@ impl Inner {
         }
     }
 
-    /// Queues what a resumed watch missed; true if it was a one-shot watch and has fired.
+    /// Refuses a watch too many; one that is there already takes no room.
+    fn check_room(&self, watcher: WatcherId, path: &str, kind: WatchKind) -> Result<(), Error> {
+        match self.watches.contains(watcher, path, Some(kind)) {
+            true => Ok(()),
+            false => self.watches.check_room(watcher, 1),
+        }
+    }
+
+    /// Queues what a resumed watch missed; true if it was a one-shot watch and has fired. One that missed
+    /// more than the queue should hold has a gap: its client reads anew, which is less.
     #[allow(clippy::too_many_arguments)] // the fields of one AddWatch, already taken apart
     fn replay(
         &self,
@@ -273,6 +279,9 @@ impl Inner {
         for change in self.state.changes_since(since)? {
             for (event, list) in Watches::replay(id, path, kind, with_value, &change) {
                 if acl::permits(&list, Permissions::READ, caller.identities) {
+                    if outbox.is_half_full() {
+                        return Err(Error::new(ErrorKind::WatchGap, "too many changes were missed"));
+                    }
                     outbox.push(Outgoing::Event(event));
                 }
                 if once {
@@ -282,18 +291,6 @@ impl Inner {
         }
         Ok(false)
     }
-}
-
-/// Refuses an answer too large for one message.
-fn check_size(result: ReadResult) -> Result<ReadResult, Error> {
-    let bytes = outbox::weight_of_read(&result);
-    if bytes > REPLY_BYTES_MAX {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!("answer: {bytes} bytes, at most {REPLY_BYTES_MAX}; ask in pages (limit and after)"),
-        ));
-    }
-    Ok(result)
 }
 
 /// Which watch a read leaves: a data or child watch only on success, an exists watch on a missing node too.

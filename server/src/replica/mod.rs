@@ -54,7 +54,7 @@ use self::barrier::Barrier;
 use self::founding::{Birth, Hello};
 use self::peer_service::PeerService;
 use self::peers::{
-    Envelope, MemberStatus, PeerError, PeerRequest, PeerResponse, PeerTransport, decode, encode,
+    Envelope, MemberStatus, PeerError, PeerRequest, PeerResponse, PeerTransport, Touched, decode, encode,
 };
 pub use self::proposer::DiskRoom;
 use self::proposer::{Group, ProposalQueue, Proposer, proposal_queue};
@@ -77,8 +77,6 @@ pub type QuorateRaft = openraft::Raft<TypeConfig, StateMachine>;
 
 /// How long a leader may take to answer heartbeats.
 const TOUCH_PATIENCE: Duration = Duration::from_secs(2);
-/// Why a heartbeat is not answered.
-const ENDING: &str = "a session is just being ended; ask again";
 /// How long a member may take to say how it is.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a member may take to recompute its digest.
@@ -100,9 +98,9 @@ pub struct Leadership {
 
 /// Told which sessions are alive; only a leader is. An implementer records it and returns at once.
 pub trait SessionTouches: Send + Sync + fmt::Debug + 'static {
-    /// These sessions' members heard of them. False if one of them is being ended: then no heartbeat
-    /// may be answered, for the end may come whatever is heard now.
-    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]) -> bool;
+    /// These sessions' members heard of them. Gives those that are being ended: their heartbeats may not
+    /// be answered, for the end may come whatever is heard now.
+    fn touch(&self, sessions: &[(SessionId, AttachEpoch)]) -> Vec<(SessionId, AttachEpoch)>;
 }
 
 /// This member's part in the agreement. Cheap to clone.
@@ -272,11 +270,11 @@ impl Replica {
 
     /// Tells the leader that these sessions are alive; returns once it has completed a quorum round after
     /// that. What the leader knew then has applied here once this member reaches the index returned: a
-    /// session that is still attached then is alive.
+    /// session that is still attached then, and not among those being ended, is alive.
     ///
     /// # Errors
-    /// `Unavailable`: no leader, no quorum, or one of the sessions is just being ended; ask again.
-    pub async fn touch(&self, sessions: Vec<(SessionId, AttachEpoch)>) -> Result<u64, Error> {
+    /// `Unavailable`: no leader or no quorum; ask again.
+    pub async fn touch(&self, sessions: Vec<(SessionId, AttachEpoch)>) -> Result<Touched, Error> {
         let leader = self.inner.leadership.borrow().leader;
         match leader {
             None => Err(Error::new(ErrorKind::Unavailable, "no leader")),
@@ -287,7 +285,7 @@ impl Replica {
                 .await
                 .map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))
                 .and_then(|answer| match answer {
-                    PeerResponse::ReadIndex(index) => Ok(index),
+                    PeerResponse::Touched(touched) => Ok(touched),
                     other => Err(Error::new(ErrorKind::Unavailable, format!("unexpected answer {other:?}"))),
                 }),
         }
@@ -460,18 +458,15 @@ impl Inner {
     }
 
     /// Tells what judges the sessions here that these are alive, and shows that this member still leads.
-    async fn touch_here(&self, sessions: &[(SessionId, AttachEpoch)]) -> Result<u64, Error> {
+    async fn touch_here(&self, sessions: &[(SessionId, AttachEpoch)]) -> Result<Touched, Error> {
         let unavailable = |why| Error::new(ErrorKind::Unavailable, why);
         let leading = *self.leadership.borrow();
         if leading.leader != Some(self.member) {
             return Err(unavailable("this member does not lead"));
         }
-        let is_promised = self.touches.touch(sessions);
+        let ending = self.touches.touch(sessions);
         if is_broken(Break::HeartbeatWithoutQuorum) {
-            return Ok(0);
-        }
-        if !is_promised {
-            return Err(unavailable(ENDING));
+            return Ok(Touched::default());
         }
         // The touch counts only if we still lead *after* it: one more quorum round.
         let index = self.barrier.index().await?;
@@ -479,7 +474,7 @@ impl Inner {
         if *self.leadership.borrow() != leading {
             return Err(unavailable("the leader changed meanwhile; ask again"));
         }
-        Ok(index)
+        Ok(Touched { index, ending })
     }
 
     fn envelope(&self, to: u64) -> Envelope {

@@ -105,7 +105,7 @@ impl PeerService {
             }
             PeerRequest::Touch(sessions) => {
                 self.check_leading()?;
-                inner.touch_here(&sessions).await.map(PeerResponse::ReadIndex).map_err(refused)
+                inner.touch_here(&sessions).await.map(PeerResponse::Touched).map_err(refused)
             }
             PeerRequest::Status => Ok(PeerResponse::Status(Box::new(inner.own_status()))),
             PeerRequest::Digest { mark, recompute } => {

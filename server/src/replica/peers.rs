@@ -159,6 +159,17 @@ pub enum PeerResponse {
     Hello(super::founding::Hello),
     /// Why a change of members was not made, or may not have been.
     Failed(Error),
+    /// To a touch.
+    Touched(Touched),
+}
+
+/// What a leader says of sessions that it was told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched {
+    /// The index to apply first.
+    pub index: u64,
+    /// Those that are being ended whatever is heard of them now.
+    pub ending: Vec<(SessionId, AttachEpoch)>,
 }
 
 /// A member's own view of itself.

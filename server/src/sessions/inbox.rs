@@ -1,17 +1,23 @@
 //! A session's requests in the order sent, between a door and the coordinator.
 //!
-//! Bounded by count: when it is full the door stops reading from its socket, so a client that
-//! sends faster than it is served is slowed down, not refused.
+//! Bounded by count and by bytes: when it is full the door stops reading from its socket, so a client
+//! that sends faster than it is served is slowed down, not refused.
+
+use std::sync::Arc;
 
 use quorate_core::acl::Identity;
-use quorate_core::command::Operation;
+use quorate_core::command::{MultiOperation, Operation};
 use quorate_core::error::Error;
 use quorate_core::id::{WriteNumber, Zxid};
 use quorate_core::request::{Consistency, ReadRequest, WatchKind};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Requests that may wait before the door stops reading.
 const REQUESTS_MAX: usize = 4096;
+/// Bytes of large requests that may wait before the door stops reading.
+const BYTES_MAX: u32 = 8 << 20;
+/// A request below this is not weighed: as many as may wait are few bytes.
+const LARGE: usize = 2 << 10;
 
 /// One request of a connected session.
 #[derive(Debug)]
@@ -65,12 +71,139 @@ pub enum Incoming {
     },
 }
 
+/// A request that waits, with the room that it takes until it is dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The request.
+    pub incoming: Incoming,
+    /// Of a large one.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 /// The door's end.
-pub type InboxSender = mpsc::Sender<Incoming>;
+#[derive(Clone, Debug)]
+pub struct InboxSender {
+    requests: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
+}
+
 /// The coordinator's end.
-pub type InboxReceiver = mpsc::Receiver<Incoming>;
+pub type InboxReceiver = mpsc::Receiver<Waiting>;
+
+/// Nobody takes requests any more; the outbox says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
 
 /// Makes a connection's inbox.
 pub fn inbox() -> (InboxSender, InboxReceiver) {
-    mpsc::channel(REQUESTS_MAX)
+    let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+    (InboxSender { requests, room: Arc::new(Semaphore::new(BYTES_MAX as usize)) }, receiver)
+}
+
+impl InboxSender {
+    /// Puts a request behind those that wait, once there is room.
+    ///
+    /// # Errors
+    /// [`Gone`] once the session's task has ended.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the request was not put there.
+    pub async fn send(&self, incoming: Incoming) -> Result<(), Gone> {
+        let bytes = weight(&incoming);
+        let room = if bytes < LARGE {
+            None
+        } else {
+            // One that is larger than all the room takes all of it.
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(BYTES_MAX);
+            tokio::select! {
+                room = self.room.clone().acquire_many_owned(bytes) => Some(room.map_err(|_| Gone)?),
+                () = self.requests.closed() => return Err(Gone),
+            }
+        };
+        self.requests.send(Waiting { incoming, _room: room }).await.map_err(|_| Gone)
+    }
+}
+
+/// What a request holds in memory, roughly: enough to bound it.
+fn weight(incoming: &Incoming) -> usize {
+    match incoming {
+        Incoming::Write { operation, .. } => weight_of_operation(operation),
+        Incoming::Read { request, .. } => weight_of_read(request),
+        Incoming::Rearm { watches, .. } => watches.iter().map(|(_, path)| 64 + path.len()).sum(),
+        Incoming::Refused { error, .. } => error.detail.len(),
+        Incoming::Heartbeat { .. } | Incoming::Identified { .. } => 0,
+    }
+}
+
+fn weight_of_operation(operation: &Operation) -> usize {
+    let length = |data: &Option<bytes::Bytes>| data.as_ref().map_or(0, bytes::Bytes::len);
+    match operation {
+        Operation::Create(create) => create.path.len() + length(&create.data) + 64 * create.acl.len(),
+        Operation::SetData { path, data, .. } => path.len() + length(data),
+        Operation::SetAcl { path, acl, .. } => path.len() + 64 * acl.len(),
+        Operation::Delete { path, .. } | Operation::DeleteRecursive { path, .. } => path.len(),
+        Operation::Multi(operations) => {
+            let of_part = |part: &MultiOperation| {
+                128 + match part {
+                    MultiOperation::Create(create) => {
+                        create.path.len() + length(&create.data) + 64 * create.acl.len()
+                    }
+                    MultiOperation::SetData { path, data, .. } => path.len() + length(data),
+                    MultiOperation::Delete { path, .. } | MultiOperation::Check { path, .. } => path.len(),
+                    MultiOperation::Guard(_) => 0,
+                }
+            };
+            operations.iter().map(of_part).sum()
+        }
+        Operation::Refused(error) => error.detail.len(),
+        _ => 0,
+    }
+}
+
+fn weight_of_read(request: &ReadRequest) -> usize {
+    match request {
+        ReadRequest::Multi(requests) => requests.iter().map(|request| 128 + weight_of_read(request)).sum(),
+        ReadRequest::Get { path, .. }
+        | ReadRequest::Exists { path, .. }
+        | ReadRequest::GetAcl { path }
+        | ReadRequest::List { path, .. }
+        | ReadRequest::AddWatch { path, .. } => path.len(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_core::id::WriteNumber;
+
+    use super::*;
+
+    fn write(bytes: usize) -> Incoming {
+        let data = Some(Bytes::from(vec![0; bytes]));
+        let operation = Operation::SetData { path: "/a".into(), data, version: -1 };
+        Incoming::Write { number: WriteNumber(1), acknowledged: WriteNumber(0), operation }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_requests_wait_for_room_and_the_room_comes_back() {
+        let (sender, mut receiver) = inbox();
+        for _ in 0..7 {
+            sender.send(write(1 << 20)).await.expect("there is room");
+        }
+        let patience = std::time::Duration::from_secs(60);
+        let mut next = std::pin::pin!(sender.send(write(1 << 20)));
+        assert!(tokio::time::timeout(patience, &mut next).await.is_err(), "the eighth is over 8 MiB");
+        drop(receiver.recv().await);
+        next.await.expect("room again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_room_hears_of_the_end() {
+        let (sender, receiver) = inbox();
+        sender.send(write(100 << 20)).await.expect("one of any size");
+        let waits = sender.send(write(1 << 20));
+        let ends = async { drop(receiver) };
+        assert_eq!(tokio::join!(waits, ends).0, Err(Gone));
+    }
 }

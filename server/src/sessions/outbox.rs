@@ -19,6 +19,11 @@ const MESSAGES_MAX: usize = 256 * 1024;
 /// Beyond this many bytes of values the connection is closed.
 const BYTES_MAX: usize = 64 << 20;
 
+/// Below this many bytes and messages more may be answered that is not due yet.
+const ROOM_BYTES: usize = 8 << 20;
+/// The same, messages.
+const ROOM_MESSAGES: usize = 32 * 1024;
+
 /// A batch is closed once it holds this much.
 const TAKE_BYTES: usize = 1 << 20;
 
@@ -87,6 +92,8 @@ struct Shared {
     ready: Notify,
     /// Told once, at the close.
     closed: Notify,
+    /// Told when there is room again, if somebody waits for it.
+    room: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +102,8 @@ struct Queue {
     bytes: usize,
     /// Somebody has promised to wake whoever takes.
     wake_is_due: bool,
+    /// Somebody waits until something is taken.
+    room_is_awaited: bool,
     closed: Option<End>,
 }
 
@@ -109,7 +118,12 @@ enum End {
 
 /// Makes a connection's outbox.
 pub fn outbox() -> (Outbox, OutboxReader) {
-    let shared = Arc::new(Shared { queue: Mutex::default(), ready: Notify::new(), closed: Notify::new() });
+    let shared = Arc::new(Shared {
+        queue: Mutex::default(),
+        ready: Notify::new(),
+        closed: Notify::new(),
+        room: Notify::new(),
+    });
     (Outbox { shared: shared.clone() }, OutboxReader { shared })
 }
 
@@ -161,6 +175,7 @@ impl Outbox {
     fn end(&self) {
         self.wake();
         self.shared.closed.notify_one();
+        self.shared.room.notify_one();
     }
 
     /// Ends the connection with this reason once what is queued has been taken.
@@ -178,6 +193,31 @@ impl Outbox {
     /// Whether the connection has ended or is about to.
     pub fn is_closed(&self) -> bool {
         self.shared.lock().closed.is_some()
+    }
+
+    /// Whether few enough messages wait that more may be answered. What is due (events, answers to writes)
+    /// is queued in any case.
+    pub fn has_room(&self) -> bool {
+        let queue = self.shared.lock();
+        queue.closed.is_some() || (queue.bytes < ROOM_BYTES && queue.messages.len() < ROOM_MESSAGES)
+    }
+
+    /// Whether the queue holds half of what would close it.
+    pub fn is_half_full(&self) -> bool {
+        let queue = self.shared.lock();
+        queue.messages.len() > MESSAGES_MAX / 2 || queue.bytes > BYTES_MAX / 2
+    }
+
+    /// Waits until something has been taken, or the end. One task may wait.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn room(&self) {
+        let taken = self.shared.room.notified();
+        self.shared.lock().room_is_awaited = true;
+        if !self.has_room() {
+            taken.await;
+        }
     }
 
     /// Messages waiting, for gauges.
@@ -254,6 +294,8 @@ impl Drop for OutboxReader {
         let mut queue = self.shared.lock();
         queue.messages.clear();
         queue.closed.get_or_insert(End::Finished);
+        drop(queue);
+        self.shared.room.notify_one();
     }
 }
 
@@ -270,6 +312,9 @@ impl Shared {
             let count = fitting.count();
             let taken: Vec<Outgoing> = queue.messages.drain(..count).collect();
             queue.bytes -= taken.iter().map(weight).sum::<usize>();
+            if std::mem::take(&mut queue.room_is_awaited) {
+                self.room.notify_one();
+            }
             return Some(Ok(taken));
         }
         match &queue.closed {
@@ -314,7 +359,7 @@ fn weight_of_write(result: &WriteResult) -> usize {
 }
 
 /// What an answer to a read holds in memory, roughly.
-pub fn weight_of_read(result: &ReadResult) -> usize {
+fn weight_of_read(result: &ReadResult) -> usize {
     match result {
         ReadResult::Data { data, .. } => data.as_ref().map_or(0, |data| data.len()),
         ReadResult::Children { children, .. } => {

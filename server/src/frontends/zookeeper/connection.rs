@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::acl::Identity;
 use quorate_core::command::Operation;
 use quorate_core::error::{Error, ErrorKind};
-use quorate_core::id::{SessionId, WriteNumber, Zxid};
+use quorate_core::id::{AttachEpoch, SessionId, WriteNumber, Zxid};
 use quorate_core::request::Consistency;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
@@ -26,7 +26,7 @@ use super::records::{
     ConnectRequest, XID_PING, begin_frame, end_frame, put_connect_response, put_event, put_reply_header,
 };
 use super::replies::{put_read, put_write};
-use super::requests::{self, Asked, Shape};
+use super::requests::{self, Asked, MembersAsked, Shape};
 use super::traffic::Traffic;
 use super::{four_letter, read_only, reconfig};
 use crate::coordinator::connection::{Connect, Connection};
@@ -178,7 +178,7 @@ async fn converse<R, W>(
         frames,
         inbox,
         notes: notes.clone(),
-        session: attachment.session,
+        attached: (attachment.session, attachment.epoch, attachment.timeout_ms),
         submitted: attachment.last_applied,
         identities,
     };
@@ -251,7 +251,8 @@ struct ReadingHalf<R> {
     frames: Frames<R>,
     inbox: InboxSender,
     notes: Notes,
-    session: SessionId,
+    /// The session, this attachment of it, and its timeout in milliseconds.
+    attached: (SessionId, AttachEpoch, u32),
     submitted: WriteNumber,
     identities: Vec<Identity>,
 }
@@ -263,14 +264,17 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
             self.counters.iter().for_each(|counter| counter.receive());
             let mut jute = Jute::new(frame);
             let (Ok(xid), Ok(code)) = (jute.int(), jute.int()) else { return "a frame without a header" };
-            let (asked, shape) = requests::read(code, &mut jute, self.session);
+            let (asked, shape) = requests::read(code, &mut jute, self.attached.0);
             let is_close = matches!(&asked, Asked::Write(Operation::CloseSession { .. }));
             if !self.take(xid, asked, shape).await {
                 return "the session has ended";
             }
             if is_close {
-                // The answer is still to come; the writing half ends behind it.
-                std::future::pending::<()>().await;
+                // The answer is still to come; the writing half ends behind it. Whoever does not wait for
+                // it is not waited for without end either.
+                while self.frames.next().await.is_some() {}
+                sleep(PARTING).await;
+                return "the client has gone";
             }
         }
         "the client has gone"
@@ -309,7 +313,7 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
                 self.send(Incoming::Rearm { xid: 0, since, watches }).await
             }
             Asked::Reconfig(change) => {
-                let changed = reconfig::change(&self.door, &self.identities, &change).await;
+                let changed = self.reconfigure(&change).await;
                 let since = Instant::now();
                 self.note(Note { xid, shape, is_last: false, zxid: None, is_silent: false, since });
                 match changed {
@@ -326,6 +330,19 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
                 let zxid = is_last.then_some(-1);
                 self.note(Note { xid, shape, is_last, zxid, is_silent: false, since: Instant::now() });
                 self.send(Incoming::Refused { xid: 0, error }).await
+            }
+        }
+    }
+
+    /// Changes the members, which may take its time: the client's own requests, its pings among them, wait
+    /// behind this one and count as heard.
+    async fn reconfigure(&self, asked: &MembersAsked) -> Result<(), Error> {
+        let (session, epoch, timeout_ms) = self.attached;
+        let mut changing = std::pin::pin!(reconfig::change(&self.door, &self.identities, asked));
+        loop {
+            match timeout(Duration::from_millis(u64::from(timeout_ms) / 3), &mut changing).await {
+                Ok(changed) => return changed,
+                Err(_) => self.door.coordinator.touch(session, epoch),
             }
         }
     }

@@ -61,13 +61,15 @@ pub(super) async fn serve<R, W>(
         return;
     }
     let (session, password) = match hello.resume() {
+        // One of such a connection, which has ended with it: there was nothing in it to resume.
+        Some((session, _)) if session.0 >= FIRST_SESSION => new_session(),
         // One that is not known here may be known to others: only a quorum can say that it has ended.
         Some((session, password)) => match local.with_state(|state| state.check_password(session, &password))
         {
             true => (session, password),
             false => return,
         },
-        None => (SessionId(LAST_SESSION.fetch_add(1, Ordering::Relaxed)), [0; 16]),
+        None => new_session(),
     };
     let asked = u32::try_from(hello.timeout_ms).unwrap_or(0);
     let timeout_ms = door.coordinator.limits().session_timeout_ms(asked);
@@ -105,6 +107,10 @@ pub(super) async fn serve<R, W>(
         }
     }
     let _ = timeout(PARTING, writer.shutdown()).await; // it may have gone first
+}
+
+fn new_session() -> (SessionId, [u8; 16]) {
+    (SessionId(LAST_SESSION.fetch_add(1, Ordering::Relaxed)), [0; 16])
 }
 
 struct Reading {
