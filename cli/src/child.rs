@@ -1,10 +1,9 @@
 //! A command run while something is held: started, told of signals, ended if what was held is lost.
 //!
-//! On a terminal the command shares our process group, so that it reads keys and hears Ctrl-C by
-//! itself. Elsewhere it gets a group of its own, and signals go to all that it has started.
+//! Signals go to all that it has started, and on a terminal it has the keys and Ctrl-C: that is the
+//! next room, [`Job`].
 
 use std::future::Future;
-use std::io::IsTerminal;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -12,10 +11,14 @@ use tokio::process::{Child, Command};
 
 use crate::arguments::Format;
 use crate::failure::{Failure, Outcome, UNAVAILABLE};
+use crate::job::{Job, Signals};
 use crate::output::Output;
 
 /// Between asking a command to end and ending it.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How often to look whether what the command has started is gone too: nobody tells us.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs `command` with `environment` until it ends, or until `lost` says why it must not go on.
 ///
@@ -29,15 +32,12 @@ pub async fn run(
     lost: impl Future<Output = String>,
 ) -> Outcome {
     let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("no command to run"))?;
-    let is_grouped = !std::io::stdin().is_terminal();
     let mut starting = Command::new(program);
     starting.args(arguments).kill_on_drop(true);
     starting.envs(environment.iter().map(|(name, value)| (name, value)));
     #[cfg(unix)]
-    if is_grouped {
-        starting.process_group(0);
-    }
-    let mut signals = signals::Signals::new()?;
+    starting.process_group(0);
+    let mut signals = Signals::of_a_job()?;
     let mut child = match starting.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -46,6 +46,7 @@ pub async fn run(
             return Err(Failure::Silent(if is_absent { 127 } else { 126 }));
         }
     };
+    let mut job = Job::of(&child).ok_or_else(|| Failure::other(format!("{program} has no process id")))?;
     tokio::pin!(lost);
     let why = loop {
         tokio::select! {
@@ -53,28 +54,37 @@ pub async fn run(
             biased;
             why = &mut lost => break why,
             status = child.wait() => return outcome(status?),
-            signal = signals.next() => if is_grouped || !signal.reaches_the_terminal_group() {
-                signals::send(&child, is_grouped, signal);
-            },
+            signal = signals.next() => job.hear(signal),
         }
     };
     // People hear of it before the end, which may take its time; JSON readers hear one document.
     if output.format == Format::Table {
         output.warn(&format!("{why}; ending {program}"));
     }
-    end(&mut child, is_grouped).await?;
+    end(&mut child, &job).await?;
     match output.format {
         Format::Table => Err(Failure::Silent(UNAVAILABLE)),
         Format::Json => Err(Failure::unavailable(format!("{why}; {program} was ended"))),
     }
 }
 
-async fn end(child: &mut Child, is_grouped: bool) -> Outcome {
-    signals::send(child, is_grouped, signals::Signal::Terminate);
-    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        signals::send(child, is_grouped, signals::Signal::Kill);
-        child.kill().await?;
+/// Ends the command and what it has started, whichever of them ends first.
+async fn end(child: &mut Child, job: &Job) -> Outcome {
+    job.terminate();
+    let ended = async {
+        child.wait().await?;
+        while !job.is_gone() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    };
+    if let Ok(ended) = tokio::time::timeout(GRACE, ended).await {
+        return ended;
     }
+    job.kill();
+    // Where there are no groups this is what ends it; elsewhere it may have ended already.
+    let _ = child.start_kill();
+    child.wait().await?;
     Ok(())
 }
 
@@ -102,118 +112,16 @@ pub async fn unless_stopped<T>(work: impl Future<Output = T>) -> Outcome<T> {
 
 /// Waits until somebody wants us to end.
 pub async fn stop_signal() -> Outcome {
-    let mut signals = signals::Signals::new()?;
+    let mut signals = Signals::new()?;
     signals.next().await;
     Ok(())
 }
 
-#[cfg(unix)]
-mod signals {
-    //! Signals, to us and to the command.
-
-    use rustix::process::{Pid, kill_process, kill_process_group};
-    use tokio::process::Child;
-    use tokio::signal::unix::{self, SignalKind};
-
-    use crate::failure::Outcome;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Signal {
-        Hangup,
-        Interrupt,
-        Terminate,
-        Kill,
-    }
-
-    impl Signal {
-        /// Whether a terminal sends it to the whole group, the command included.
-        pub fn reaches_the_terminal_group(self) -> bool {
-            matches!(self, Signal::Hangup | Signal::Interrupt)
-        }
-    }
-
-    /// Those that others send to us.
-    pub struct Signals {
-        hangup: unix::Signal,
-        interrupt: unix::Signal,
-        terminate: unix::Signal,
-    }
-
-    impl Signals {
-        pub fn new() -> Outcome<Signals> {
-            Ok(Signals {
-                hangup: unix::signal(SignalKind::hangup())?,
-                interrupt: unix::signal(SignalKind::interrupt())?,
-                terminate: unix::signal(SignalKind::terminate())?,
-            })
-        }
-
-        pub async fn next(&mut self) -> Signal {
-            tokio::select! {
-                _ = self.hangup.recv() => Signal::Hangup,
-                _ = self.interrupt.recv() => Signal::Interrupt,
-                _ = self.terminate.recv() => Signal::Terminate,
-            }
-        }
-    }
-
-    pub fn send(child: &Child, is_grouped: bool, signal: Signal) {
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        // Without an id it has ended already.
-        let Some(pid) = pid else { return };
-        let signal = match signal {
-            Signal::Hangup => rustix::process::Signal::HUP,
-            Signal::Interrupt => rustix::process::Signal::INT,
-            Signal::Terminate => rustix::process::Signal::TERM,
-            Signal::Kill => rustix::process::Signal::KILL,
-        };
-        // It may end at this moment: then there is nobody left to tell.
-        let _ = if is_grouped { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
-    }
-}
-
-#[cfg(not(unix))]
-mod signals {
-    //! Where there are no signals: Ctrl-C, and ending a process.
-
-    use tokio::process::Child;
-
-    use crate::failure::Outcome;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Signal {
-        Interrupt,
-        Terminate,
-        Kill,
-    }
-
-    impl Signal {
-        pub fn reaches_the_terminal_group(self) -> bool {
-            matches!(self, Signal::Interrupt)
-        }
-    }
-
-    pub struct Signals;
-
-    impl Signals {
-        pub fn new() -> Outcome<Signals> {
-            Ok(Signals)
-        }
-
-        pub async fn next(&mut self) -> Signal {
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            Signal::Interrupt
-        }
-    }
-
-    /// Nothing softer than the end is known here, and that is left to the caller.
-    pub fn send(_child: &Child, _is_grouped: bool, _signal: Signal) {}
-}
-
 #[cfg(all(test, unix))]
 mod tests {
+    use std::io::Write;
+    use std::path::Path;
+
     use super::*;
 
     fn shell(script: &str) -> Vec<String> {
@@ -252,5 +160,87 @@ mod tests {
         let failure = run(&Output::new(Format::Table), &shell(&script), &[], lost).await.expect_err("lost");
         assert_eq!(failure.exit_code(), 5);
         assert!(mark.exists(), "the command was asked before it was ended");
+    }
+
+    /// Whether the process whose id the file has runs on. One that nobody has reaped does not.
+    fn runs(file: &Path) -> bool {
+        let id = std::fs::read_to_string(file).expect("it has written its id");
+        let state = std::process::Command::new("ps").args(["-o", "stat=", "-p", id.trim()]).output();
+        let state = String::from_utf8(state.expect("ps runs").stdout).expect("text");
+        !state.trim().is_empty() && !state.starts_with('Z')
+    }
+
+    /// Is lost as soon as there is something in the file.
+    async fn lost_after(file: &Path) -> String {
+        while std::fs::read(file).unwrap_or_default().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        "the lock is lost".to_string()
+    }
+
+    #[tokio::test]
+    async fn what_outlives_the_command_is_ended_too() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let id = directory.path().join("id");
+        let worker = format!("trap '' TERM; echo $$ > {}; while :; do sleep 1; done", id.display());
+        let script = format!("sh -c \"{}\" & wait", worker.replace('$', "\\$"));
+        let begun = std::time::Instant::now();
+        let lost = lost_after(&id);
+        let failure = run(&Output::new(Format::Table), &shell(&script), &[], lost).await.expect_err("lost");
+        assert_eq!(failure.exit_code(), 5);
+        assert!(begun.elapsed() >= GRACE, "it was given time");
+        // The kernel needs a moment for it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!runs(&id), "nothing goes on unlocked");
+    }
+
+    /// Runs itself again on a terminal of its own, where the second half is.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn on_a_terminal_the_command_has_the_keys_and_ends_with_what_it_started() {
+        const DIRECTORY: &str = "QUORATE_TEST_DIRECTORY";
+        let name = "child::tests::on_a_terminal_the_command_has_the_keys_and_ends_with_what_it_started";
+        if let Some(directory) = std::env::var_os(DIRECTORY) {
+            return on_a_terminal(Path::new(&directory)).await;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let itself = std::env::current_exe().expect("a file");
+        let mut script = std::process::Command::new("script")
+            .args(["-qec", &format!("{} --exact {name} --nocapture", itself.display()), "/dev/null"])
+            .env(DIRECTORY, directory.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("script (of util-linux) makes a terminal");
+        // Kept open: its end would be the terminal's.
+        let mut keys = script.stdin.take().expect("piped");
+        let ready = directory.path().join("ready");
+        let begun = std::time::Instant::now();
+        while !ready.exists() && begun.elapsed() < Duration::from_secs(20) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        keys.write_all(b"typed\n").expect("the terminal is there");
+        let output = script.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(directory.path().join("done").exists(), "{}", String::from_utf8_lossy(&output.stdout));
+        drop(keys);
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn on_a_terminal(directory: &Path) {
+        use rustix::process::getpgrp;
+        use rustix::termios::tcgetpgrp;
+
+        std::env::set_current_dir(directory).expect("it is there");
+        assert_eq!(tcgetpgrp(std::io::stdin()), Ok(getpgrp()), "we begin in the foreground");
+        let script = "touch ready; read line; test \"$line\" = typed || exit 3
+            sh -c 'echo $$ > id; exec sleep 600'; touch went-on";
+        let lost = lost_after(Path::new("id"));
+        let failure = run(&Output::new(Format::Table), &shell(script), &[], lost).await.expect_err("lost");
+        assert_eq!(failure.exit_code(), 5);
+        assert!(!runs(Path::new("id")), "the step under way has ended");
+        assert!(!Path::new("went-on").exists(), "no step came after it");
+        assert_eq!(tcgetpgrp(std::io::stdin()), Ok(getpgrp()), "the terminal is ours again");
+        std::fs::write("done", "").expect("written");
     }
 }

@@ -13,6 +13,7 @@ mod child;
 mod commands;
 mod context;
 mod failure;
+mod job;
 mod output;
 mod snapshot_file;
 mod transaction_file;

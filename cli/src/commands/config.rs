@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::api::{Api, Call};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::human::excerpt;
+use crate::output::human::{block, excerpt};
 use crate::output::json::DataJson;
 use crate::output::table::{Cell, Table};
 use crate::values::DataArgument;
@@ -39,11 +39,17 @@ enum ConfigCommand {
         revision: Option<u32>,
     },
     /// Print a value.
+    ///
+    /// What is no UTF-8, and control characters, show as escapes in a table and in base64 in JSON
+    /// (field data_base64).
     Get {
         name: String,
         /// As it was at this revision.
         #[arg(long)]
         revision: Option<u32>,
+        /// Print the bytes as they are, and nothing else.
+        #[arg(long)]
+        raw: bool,
     },
     /// List the names.
     List,
@@ -92,7 +98,7 @@ pub async fn run(arguments: ConfigArguments, context: &mut Context) -> Outcome {
             let value = value.read()?;
             put(context, &name, value, revision).await
         }
-        ConfigCommand::Get { name, revision } => get(context, &name, revision).await,
+        ConfigCommand::Get { name, revision, raw } => get(context, &name, revision, raw).await,
         ConfigCommand::List => list(context).await,
         ConfigCommand::Watch { name } => {
             let path = path(&name)?;
@@ -218,7 +224,7 @@ async fn make_root(context: &mut Context) -> Outcome {
     Ok(())
 }
 
-async fn get(context: &mut Context, name: &str, revision: Option<u32>) -> Outcome {
+async fn get(context: &mut Context, name: &str, revision: Option<u32>, raw: bool) -> Outcome {
     let path = match revision {
         None => path(name)?,
         Some(revision) => configuration::revision_path(name, revision).map_err(bad)?,
@@ -229,9 +235,12 @@ async fn get(context: &mut Context, name: &str, revision: Option<u32>) -> Outcom
             Some(revision) => format!("{name} has no revision {revision}"),
         }));
     };
+    if raw {
+        return context.output.raw(&data);
+    }
     let revision = revision.unwrap_or(stat.version as u32 + 1);
     let document = ValueJson { name: name.into(), revision, zxid, data: DataJson::new(Some(&data)) };
-    context.output.show(&document, |_| String::from_utf8_lossy(&data).into_owned())
+    context.output.show(&document, |_| block(&data))
 }
 
 async fn list(context: &mut Context) -> Outcome {

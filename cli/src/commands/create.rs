@@ -135,7 +135,11 @@ async fn create_ephemeral(
         create_parents(context, &path).await?;
     }
     let client = context.session().await?;
-    let call = client.create(&path, data.unwrap_or_default()).mode(mode).acl(acl);
+    let call = match data {
+        Some(data) => client.create(&path, data),
+        None => client.create(&path, "").without_data(),
+    };
+    let call = call.mode(mode).acl(acl);
     let created = call.await.map_err(|error| Failure::from_client(&error, &path))?;
     let zxid = created.stat.czxid.0;
     context.api.saw(zxid);

@@ -10,7 +10,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::human::{now_ms, size, time};
 use crate::output::json::{DataJson, NodeJson};
 use crate::output::style::Style;
-use crate::output::table::Table;
+use crate::output::table::{Cell, Table};
 
 /// Print a node's metadata.
 #[derive(Args, Debug)]
@@ -43,18 +43,20 @@ pub async fn run(arguments: StatArguments, context: &mut Context) -> Outcome {
 /// A node's metadata as a table of facts.
 pub fn facts(style: &Style, path: &str, stat: &Stat) -> String {
     let now = now_ms();
-    let mut facts = vec![("path", style.bold(path))];
+    let mut facts = vec![("path", Cell::text(path).painted(Style::bold))];
     if stat.ephemeral_owner.0 != 0 {
-        facts.push(("owner", style.passing(&format!("session {} (ephemeral)", stat.ephemeral_owner))));
+        let owner = format!("session {} (ephemeral)", stat.ephemeral_owner);
+        facts.push(("owner", Cell::text(owner).painted(Style::passing)));
     }
     let bytes = u64::try_from(stat.data_length).unwrap_or_default();
-    facts.extend([
+    let plain = [
         ("data", size(bytes)),
         ("children", stat.num_children.to_string()),
         ("created", format!("{}, zxid {}", time(stat.ctime, now), stat.czxid)),
         ("modified", format!("{}, zxid {}", time(stat.mtime, now), stat.mzxid)),
         ("children at", format!("zxid {}", stat.pzxid)),
         ("version", format!("{} (children {}, ACL {})", stat.version, stat.cversion, stat.aversion)),
-    ]);
+    ];
+    facts.extend(plain.map(|(name, value)| (name, Cell::text(value))));
     Table::facts(style, &facts)
 }

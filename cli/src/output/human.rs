@@ -92,6 +92,11 @@ pub fn excerpt(data: &[u8], width: usize) -> String {
     short
 }
 
+/// Text as one line, whole.
+pub fn line(text: &str) -> String {
+    escape(text.as_bytes(), |_| false)
+}
+
 fn escape(data: &[u8], keeps: impl Fn(char) -> bool) -> String {
     let mut text = String::with_capacity(data.len());
     for chunk in data.utf8_chunks() {
@@ -146,6 +151,7 @@ mod tests {
         assert_eq!(block(b"\x1b[2Jx\x00\x7f"), "\\u{1b}[2Jx\\u{0}\\u{7f}");
         assert_eq!(block(b"gr\xc3\xbcn \xff\xfe"), "gr\u{fc}n \\xff\\xfe");
         assert_eq!(excerpt(b"a\nb", 10), "a\\nb");
+        assert_eq!(line("a\nb\u{9b}c"), "a\\nb\\u{9b}c");
     }
 
     #[test]

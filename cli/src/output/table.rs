@@ -2,9 +2,11 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use super::human::line;
 use super::style::Style;
 
-/// One cell, with the colour it gets when it has been padded.
+/// One cell, with the colour it gets when it has been padded. Control characters in it show as
+/// escapes.
 #[derive(Clone, Debug)]
 pub struct Cell {
     text: String,
@@ -13,8 +15,8 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub fn text(text: impl Into<String>) -> Cell {
-        Cell { text: text.into(), paint: |_, text| text.into(), is_right: false }
+    pub fn text(text: impl AsRef<str>) -> Cell {
+        Cell { text: line(text.as_ref()), paint: |_, text| text.into(), is_right: false }
     }
 
     pub fn number(text: impl ToString) -> Cell {
@@ -46,11 +48,11 @@ impl Table {
     }
 
     /// A table of names and values, without a header.
-    pub fn facts(style: &Style, facts: &[(&str, String)]) -> String {
+    pub fn facts(style: &Style, facts: &[(&str, Cell)]) -> String {
         let width = facts.iter().map(|(name, _)| name.width()).max().unwrap_or(0);
-        let line = |(name, value): &(&str, String)| {
+        let line = |(name, value): &(&str, Cell)| {
             let name = style.dim(&format!("{name}{}", " ".repeat(width - name.width())));
-            format!("{name}  {value}\n")
+            format!("{name}  {}\n", (value.paint)(style, &value.text))
         };
         facts.iter().map(line).collect()
     }
@@ -100,5 +102,14 @@ mod tests {
         table.row(vec![Cell::text("a"), Cell::number(5)]);
         table.row(vec![Cell::text("名前b"), Cell::number(1000)]);
         assert_eq!(table.render(&Style::plain()), "NAME   SIZE\na         5\n名前b  1000\n");
+    }
+
+    #[test]
+    fn no_control_character_leaves_a_cell_or_a_fact() {
+        let mut table = Table::new(&["ID", "SIZE"]);
+        table.row(vec![Cell::text("a\x1b[2J\n"), Cell::number(5)]);
+        assert_eq!(table.render(&Style::plain()), "ID            SIZE\na\\u{1b}[2J\\n     5\n");
+        let facts = Table::facts(&Style::plain(), &[("id", Cell::text("a\r\nb").painted(Style::bold))]);
+        assert_eq!(facts, "id  a\\r\\nb\n");
     }
 }

@@ -198,19 +198,26 @@ fn picture(style: &Style, document: &StatusJson) -> String {
         table.row(row);
     }
     let quorum = match (document.has_quorum, document.leader) {
-        (true, Some(leader)) => style.good(&format!("member {leader} leads in term {}", document.term)),
-        (false, Some(leader)) => style
-            .warn(&format!("member {leader} leads in term {}, but few members answer here", document.term)),
-        (_, None) => style.bad("no leader: writes and linearizable reads wait for a quorum"),
+        (true, Some(leader)) => {
+            Cell::text(format!("member {leader} leads in term {}", document.term)).painted(Style::good)
+        }
+        (false, Some(leader)) => {
+            let text =
+                format!("member {leader} leads in term {}, but few members answer here", document.term);
+            Cell::text(text).painted(Style::warn)
+        }
+        (_, None) => {
+            Cell::text("no leader: writes and linearizable reads wait for a quorum").painted(Style::bad)
+        }
     };
     let counts = &document.counts;
     let facts = [
-        ("cluster", document.cluster_id.clone()),
+        ("cluster", Cell::text(&document.cluster_id)),
         ("quorum", quorum),
-        ("transaction", document.zxid.to_string()),
-        ("znodes", format!("{} ({} of data)", counts.znodes, size(counts.data_bytes))),
-        ("sessions", format!("{} ({} ephemeral nodes)", counts.sessions, counts.ephemerals)),
-        ("change log", size(counts.change_log_bytes)),
+        ("transaction", Cell::text(document.zxid.to_string())),
+        ("znodes", Cell::text(format!("{} ({} of data)", counts.znodes, size(counts.data_bytes)))),
+        ("sessions", Cell::text(format!("{} ({} ephemeral nodes)", counts.sessions, counts.ephemerals))),
+        ("change log", Cell::text(size(counts.change_log_bytes))),
     ];
     format!("{}\n{}", table.render(style), Table::facts(style, &facts))
 }

@@ -12,7 +12,7 @@ use super::parse_service;
 use crate::api::Call;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::table::Table;
+use crate::output::table::{Cell, Table};
 use crate::values::parse_duration;
 
 /// Show or change how a service is to be called.
@@ -325,7 +325,7 @@ pub async fn run(arguments: PolicyArguments, context: &mut Context) -> Outcome {
                 },
             ),
         ];
-        Table::facts(style, &facts)
+        Table::facts(style, &facts.map(|(name, value)| (name, Cell::text(value))))
     })
 }
 

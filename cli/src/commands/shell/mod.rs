@@ -53,7 +53,7 @@ pub async fn run(_arguments: ShellArguments, context: &mut Context) -> Outcome {
                 let _ = answer.send(complete::candidates(context, &line).await);
             }
             Asked::Run { line, done } => {
-                let outcome = run_line(context, &line).await;
+                let outcome = run_line(context, &line, is_interactive).await;
                 let format = context.output.format;
                 match outcome {
                     Ok(Next::Continue) => {}
@@ -77,7 +77,7 @@ enum Next {
     End,
 }
 
-async fn run_line(context: &mut Context, line: &str) -> Outcome<Next> {
+async fn run_line(context: &mut Context, line: &str, is_interactive: bool) -> Outcome<Next> {
     let mut words = words::split(line).map_err(Failure::usage)?;
     if words.first().is_some_and(|word| word == "quorate") {
         words.remove(0);
@@ -101,19 +101,23 @@ async fn run_line(context: &mut Context, line: &str) -> Outcome<Next> {
     };
     let usual = context.output.format;
     context.output.format = line.output.unwrap_or(usual);
-    let outcome = run_command(context, line.command).await;
+    let outcome = run_command(context, line.command, is_interactive).await;
     context.output.format = usual;
     outcome.map(|()| Next::Continue)
 }
 
-async fn run_command(context: &mut Context, command: Command) -> Outcome {
+async fn run_command(context: &mut Context, command: Command, is_interactive: bool) -> Outcome {
     // Those that run a command pass Ctrl-C on to it.
     if matches!(command, Command::Lock(_) | Command::Elect(_)) {
         return commands::run_one(command, context).await;
     }
     tokio::select! {
         outcome = Box::pin(commands::run_one(command, context)) => outcome,
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            // Who types only wants this command to end. A script must not go on without it.
+            if is_interactive { Ok(()) } else { Err(Failure::Silent(130)) }
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use crate::context::Context;
 use crate::failure::Outcome;
 use crate::output::human::{now_ms, size, time};
 use crate::output::json::hex;
-use crate::output::table::Table;
+use crate::output::style::Style;
+use crate::output::table::{Cell, Table};
 use crate::snapshot_file;
 
 /// Look into a snapshot file, without a cluster: verify all of it, and say what it holds.
@@ -51,26 +52,19 @@ pub fn run(arguments: InspectArguments, context: &mut Context) -> Outcome {
         ephemerals: counts.ephemerals,
     };
     context.output.show(&document, |style| {
-        Table::facts(
-            style,
-            &[
-                ("file", style.bold(&document.file)),
-                ("state", style.good("whole: every checksum and the digest match")),
-                (
-                    "size",
-                    format!(
-                        "{} ({} records, {} chunks)",
-                        size(document.bytes),
-                        document.records,
-                        document.chunks
-                    ),
-                ),
-                ("transaction", document.zxid.to_string()),
-                ("taken", time(state.time(), now_ms())),
-                ("znodes", format!("{} ({} of data)", document.znodes, size(document.data_bytes))),
-                ("sessions", format!("{} ({} ephemeral nodes)", document.sessions, document.ephemerals)),
-                ("digest", document.digest.clone()),
-            ],
-        )
+        let volume =
+            format!("{} ({} records, {} chunks)", size(document.bytes), document.records, document.chunks);
+        let verdict = Cell::text("whole: every checksum and the digest match").painted(Style::good);
+        let mut facts = vec![("file", Cell::text(&document.file).painted(Style::bold)), ("state", verdict)];
+        let plain = [
+            ("size", volume),
+            ("transaction", document.zxid.to_string()),
+            ("taken", time(state.time(), now_ms())),
+            ("znodes", format!("{} ({} of data)", document.znodes, size(document.data_bytes))),
+            ("sessions", format!("{} ({} ephemeral nodes)", document.sessions, document.ephemerals)),
+            ("digest", document.digest.clone()),
+        ];
+        facts.extend(plain.map(|(name, value)| (name, Cell::text(value))));
+        Table::facts(style, &facts)
     })
 }
