@@ -91,7 +91,7 @@ pub enum Operation {
         /// Which; added only once.
         element: u64,
     },
-    /// Reads the set.
+    /// Reads the set, or which nodes of one's own are there.
     ReadSet {
         /// The result.
         elements: Option<Vec<u64>>,
@@ -226,7 +226,7 @@ pub enum Operation {
     Follow {
         /// The result: the instances.
         instances: Option<Vec<u64>>,
-        /// The result: a hash of which instance owns which key.
+        /// The result: a hash of which instance owns which key; `None` is the members' own list, which has no ring.
         ring: Option<u64>,
     },
     /// A fault begins or ends.
@@ -238,6 +238,8 @@ pub enum Operation {
         /// Whom it concerns.
         members: Vec<u64>,
     },
+    /// The workers are told to stop: what is not answered behind this, nobody asked.
+    Stop,
     /// The members' digests, recomputed from the records.
     Digest {
         /// Whether all are equal.

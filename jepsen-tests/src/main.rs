@@ -237,7 +237,7 @@ fn show(outcome: &Outcome, folder: &Path) {
     println!("network: {}", outcome.wires);
     outcome.findings.iter().for_each(show_finding);
     for panic in &outcome.panics {
-        println!("  panic          INVALID  {panic}");
+        println!("  members        INVALID  {panic}");
     }
     let verdict = if outcome.is_valid() { "valid" } else { "NOT VALID" };
     println!("{verdict}; {}", folder.join("report.html").display());

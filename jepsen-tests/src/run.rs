@@ -80,7 +80,7 @@ pub struct Outcome {
     pub wires: String,
     /// What the checkers say.
     pub findings: Vec<Finding>,
-    /// What members logged of panics.
+    /// What no member may do: panics that were logged, ends that nobody asked for.
     pub panics: Vec<String>,
     /// How many operations succeeded.
     #[serde(default)]
@@ -179,10 +179,13 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Outcome, RunError> {
 
     let length = Duration::from_millis(plan.time_ms);
     let _progress = Progress::start(recorder.clone(), length);
-    hurt(&mut cluster, &recorder, &nemeses, plan, length).await?;
-    if let Some(left) = length.checked_sub(recorder.elapsed()) {
+    let healed = hurt(&mut cluster, &recorder, &nemeses, plan, length).await?;
+    // However long the last fault's healing took, behind it there is time to judge.
+    let end = healed.map_or(length, |healed| length.max(healed + Schedule::calm_end(length)));
+    if let Some(left) = end.checked_sub(recorder.elapsed()) {
         tokio::time::sleep(left).await;
     }
+    recorder.info(NEMESIS, Operation::Stop, None);
     arena.stop.set(true);
     for worker in workers {
         let ended = tokio::time::timeout(END_PATIENCE, worker).await.map_err(|_| RunError::WorkersHang)?;
@@ -192,6 +195,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Outcome, RunError> {
     }
     workload.finish(arena).await?;
     ask_digests(&cluster, &recorder).await;
+    cluster.notice_ends()?;
     let history = recorder.finish()?;
     let outcome = Outcome {
         plan: plan.clone(),
@@ -238,22 +242,29 @@ impl Drop for Progress {
     }
 }
 
-/// Inflicts and heals what the seed says, until the time is nearly up.
+/// Inflicts and heals what the seed says, until the time is nearly up; when the last was healed.
 async fn hurt(
     cluster: &mut Cluster,
     recorder: &Recorder,
     nemeses: &[Box<dyn Nemesis>],
     plan: &Plan,
     length: Duration,
-) -> Result<(), RunError> {
-    let mut random = fastrand::Rng::with_seed(plan.seed);
-    for (pause, lasts, which) in Schedule::draw(plan.seed, length, nemeses.len()).faults {
-        // Recovery takes its time too: what no longer fits is left out.
-        if recorder.elapsed() + pause + lasts > length {
+) -> Result<Option<Duration>, RunError> {
+    let faults = Schedule::draw(plan.seed, length, nemeses.len()).faults;
+    let mut last = None;
+    for (index, (pause, lasts, which)) in faults.into_iter().enumerate() {
+        // Recovery takes its time too: what no longer fits is left out, but for a short run's only one.
+        let calm_end = if index == 0 { Duration::ZERO } else { Schedule::calm_end(length) };
+        if recorder.elapsed() + pause + lasts + calm_end > length {
             break;
         }
         tokio::time::sleep(pause).await;
+        // Who ended by itself is noted, and the verdict clear; the run goes on with all members.
+        for id in cluster.notice_ends()? {
+            cluster.restart(id).await?;
+        }
         let nemesis = &nemeses[which];
+        let mut random = Schedule::choices(plan.seed, index);
         // A victim is noted once it is hit: what succeeded before was not under the fault.
         let members = nemesis.inflict(cluster, &mut random).await?;
         if members.is_empty() {
@@ -264,9 +275,12 @@ async fn hurt(
         recorder.info(NEMESIS, note(false), None);
         tokio::time::sleep(lasts).await;
         nemesis.heal(cluster, &members).await?;
+        // Noted before anybody waits: how long the cluster takes from here is what is judged.
         recorder.info(NEMESIS, note(true), None);
+        last = Some(recorder.elapsed());
+        nemesis.settle(cluster, &members).await?;
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Asks until all members answer and agree, or patience ends; notes the last answer.

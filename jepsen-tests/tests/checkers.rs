@@ -125,6 +125,12 @@ fn a_refused_write_must_not_be_seen() {
 }
 
 #[test]
+fn an_answered_read_without_a_value_is_rejected() {
+    Story::default().alone(1, read(None), read(None)).is_rejected(REGISTER, "no order");
+    Story::default().alone(1, read(None), read(Some((0, 0)))).invoke(2, read(None)).is_valid(REGISTER);
+}
+
+#[test]
 fn keys_are_judged_each_by_itself() {
     Story::default()
         .alone(1, write(5, None), write(5, Some(1)))
@@ -307,6 +313,27 @@ fn a_stale_holder_that_gets_through_is_rejected() {
         .is_rejected(Fencing, "token 10 was accepted at zxid 22, after token 20");
 }
 
+/// The new holder's first use comes later: the order of uses alone shows nothing.
+#[test]
+fn a_use_that_begins_after_a_greater_tokens_grant_is_rejected() {
+    let expired = || Story::default().alone(1, ACQUIRE, granted(10));
+    expired()
+        .alone(2, ACQUIRE, granted(20))
+        .invoke(1, using(10, None))
+        .ok_at(1, 100, using(10, Some(true)))
+        .invoke(2, using(20, None))
+        .ok_at(2, 101, using(20, Some(true)))
+        .is_rejected(Fencing, "token 10 was accepted at zxid 100, after the grant of token 20");
+    // One that was under way may have come before the grant.
+    expired()
+        .invoke(1, using(10, None))
+        .alone(2, ACQUIRE, granted(20))
+        .ok_at(1, 15, using(10, Some(true)))
+        .invoke(2, using(20, None))
+        .ok_at(2, 21, using(20, Some(true)))
+        .is_valid(Fencing);
+}
+
 #[test]
 fn a_token_that_does_not_grow_is_rejected() {
     let story = |second| Story::default().alone(1, ACQUIRE, granted(10)).alone(2, ACQUIRE, granted(second));
@@ -394,6 +421,49 @@ fn an_event_from_before_the_watch_is_rejected() {
 }
 
 #[test]
+fn a_change_that_took_effect_twice_is_rejected() {
+    let story = Story::default().ok(WATCHER, Operation::Watch { since: Some(9) });
+    let story = story.invoke(1, change(1)).ok_at(1, 20, change(1));
+    hears(story, &[(10, 1), (20, 1)]).is_rejected(Watch, "at zxid 10, which took effect at 20");
+    // Nor may one of unknown outcome.
+    let story = changes().invoke(1, change(4)).info(1, change(4));
+    let twice = hears(story, &[(11, 1), (12, 2), (13, 3), (14, 4), (15, 4)]);
+    twice.is_rejected(Watch, "at zxid 15, which took effect at 14");
+}
+
+#[test]
+fn a_change_of_unknown_outcome_happened_for_all_watchers_or_for_none() {
+    const OTHER: Process = 8;
+    // Change 2 is of unknown outcome.
+    let story = || {
+        Story::default()
+            .ok(WATCHER, Operation::Watch { since: Some(10) })
+            .ok(OTHER, Operation::Watch { since: Some(10) })
+            .invoke(1, change(1))
+            .ok_at(1, 11, change(1))
+            .invoke(1, change(2))
+            .info(1, change(2))
+            .invoke(1, change(3))
+            .ok_at(1, 13, change(3))
+    };
+    let other = |mut story: Story, events: &[(u64, u64)]| {
+        for (zxid, number) in events {
+            story = story.ok_at(OTHER, *zxid, event(*number));
+        }
+        story.ok(OTHER, Operation::Caught)
+    };
+    let heard = || hears(story(), &[(11, 1), (12, 2), (13, 3)]);
+    other(heard(), &[(11, 1), (12, 2), (13, 3)]).is_valid(Watch);
+    other(hears(story(), &[(11, 1), (13, 3)]), &[(11, 1), (13, 3)]).is_valid(Watch);
+    other(heard(), &[(11, 1), (13, 3)]).is_rejected(Watch, "watcher 8 never heard of change 2");
+    // One that was told of a gap there need not have heard it, nor one that did not come so far.
+    let gap = heard().ok_at(OTHER, 11, event(1)).ok_at(OTHER, 12, Operation::Gap);
+    other(gap, &[(13, 3)]).is_valid(Watch);
+    let late = hears(story(), &[(11, 1), (13, 3), (14, 2)]);
+    other(late, &[(11, 1), (13, 3)]).is_valid(Watch);
+}
+
+#[test]
 fn after_a_gap_that_was_told_the_watch_is_judged_from_there() {
     let story = changes()
         .ok_at(WATCHER, 11, event(1))
@@ -459,6 +529,22 @@ fn a_cluster_that_does_not_come_back_is_rejected() {
     }
     again.entry(NEMESIS, Kind::Info, fault(true), None).alone(1, add(99), add(99)).is_valid(checker);
     Story::default().is_rejected(checker, "nothing ever succeeded");
+}
+
+/// Falling silent needs no cluster.
+#[test]
+fn a_client_that_fell_silent_is_no_sign_of_life() {
+    let checker = Availability { recovery_max: Duration::from_millis(5) };
+    let silence = Operation::EndSession { session: 1, closes: false };
+    let mut dead = Story::default()
+        .alone(1, add(1), add(1))
+        .entry(NEMESIS, Kind::Info, fault(false), None)
+        .entry(NEMESIS, Kind::Info, fault(true), None)
+        .alone(1, silence.clone(), silence);
+    for element in 2..12 {
+        dead = dead.invoke(1, add(element)).info(1, add(element));
+    }
+    dead.is_rejected(checker, "ms after kill-one was healed");
 }
 
 // --- the file -----------------------------------------------------------------------------------

@@ -105,6 +105,20 @@ fn a_transaction_of_which_a_part_is_there_is_rejected() {
 }
 
 #[test]
+fn a_part_of_a_transaction_of_unknown_outcome_is_rejected_only_once_it_is_known() {
+    let unknown: &[Micro] = &[(1, &[], Some(1)), (2, &[], Some(2))];
+    let story = || Story::default().begins(1, unknown).info(1, steps(unknown, false));
+    // However early in the history that is.
+    let mut half = story().one(2, &[(1, &[1], None)]).one(2, &[(2, &[], None)]);
+    for element in 0..4 {
+        half = half.one(3, &[(3, &(10..10 + element).collect::<Vec<_>>(), Some(10 + element))]);
+    }
+    half.is_rejected(Append, "list 2: of a transaction only a part is there");
+    // It took effect between the two last reads.
+    story().one(2, &[(2, &[], None)]).one(2, &[(1, &[1], None)]).is_valid(Append);
+}
+
+#[test]
 fn writes_in_a_circle_are_g0() {
     let (a, b): (&[Micro], &[Micro]) =
         (&[(1, &[], Some(1)), (2, &[4], Some(2))], &[(1, &[1], Some(3)), (2, &[], Some(4))]);
@@ -226,6 +240,10 @@ fn refused(story: Story, act: Act, why: &str) -> Story {
     story
 }
 
+fn there(nodes: Option<&[u64]>) -> Operation {
+    Operation::ReadSet { elements: nodes.map(<[u64]>::to_vec) }
+}
+
 #[test]
 fn nodes_of_ones_own_that_behave_are_accepted() {
     Story::default()
@@ -235,6 +253,7 @@ fn nodes_of_ones_own_that_behave_are_accepted() {
         .info(1, own(Act::Set, None))
         .alone(1, own(Act::Set, None), own(Act::Set, Some(3)))
         .alone(1, own(Act::Delete, None), own(Act::Delete, None))
+        .alone(0, there(None), there(Some(&[])))
         .is_valid(ExactlyOnce);
 }
 
@@ -244,6 +263,23 @@ fn writes_that_took_effect_twice_are_rejected() {
     refused(Story::default(), Act::Create, "NodeExists").is_rejected(ExactlyOnce, "Create refused");
     created().alone(1, own(Act::Set, None), own(Act::Set, Some(2))).is_rejected(ExactlyOnce, "version 2");
     refused(created(), Act::Delete, "NoNode").is_rejected(ExactlyOnce, "Delete refused");
+}
+
+#[test]
+fn nodes_that_came_back_or_went_by_themselves_are_rejected_at_the_end() {
+    let created = || Story::default().alone(1, own(Act::Create, None), own(Act::Create, None));
+    let deleted = || created().alone(1, own(Act::Delete, None), own(Act::Delete, None));
+    let ends = |story: Story, nodes: &[u64]| story.alone(0, there(None), there(Some(nodes)));
+    ends(created(), &[1]).is_valid(ExactlyOnce);
+    ends(created(), &[]).is_rejected(ExactlyOnce, "node 1: was created, not deleted, and is gone");
+    ends(deleted(), &[]).is_valid(ExactlyOnce);
+    ends(deleted(), &[1]).is_rejected(ExactlyOnce, "node 1: is there at the end");
+    ends(deleted(), &[2]).is_rejected(ExactlyOnce, "nobody made node 2");
+    let unknown = || created().invoke(1, own(Act::Delete, None)).info(1, own(Act::Delete, None));
+    ends(unknown(), &[]).is_valid(ExactlyOnce);
+    ends(unknown(), &[1]).is_valid(ExactlyOnce);
+    deleted().is_unknown(ExactlyOnce);
+    ends(created(), &[1]).alone(1, own(Act::Delete, None), own(Act::Delete, None)).is_unknown(ExactlyOnce);
 }
 
 // --- session order ------------------------------------------------------------------------------
@@ -274,6 +310,25 @@ fn a_write_of_unknown_outcome_may_take_effect_late_but_only_once() {
     // The second has overwritten the first for good, and nothing brings the third back.
     story(&[(8, Some(2)), (9, Some(1))]).is_rejected(SessionOrder, "wrote 2 and then read 1");
     story(&[(8, Some(2)), (9, Some(3))]).is_rejected(SessionOrder, "wrote 2 and then read 3");
+}
+
+#[test]
+fn what_was_acknowledged_is_not_forgotten_with_its_session() {
+    let unknown = [Some(6), Some(7)];
+    let story = |seen| {
+        Story::default()
+            .alone(1, pipeline(&[Some(3)], None), pipeline(&[Some(3)], Some(&[(4, None)])))
+            .alone(1, pipeline(&[Some(5)], None), pipeline(&[Some(5)], Some(&[(5, None)])))
+            .invoke(1, pipeline(&unknown, None))
+            .info(1, pipeline(&unknown, None))
+            .alone(1, pipeline_in(2, &[None], None), pipeline_in(2, &[None], Some(&[(9, Some(seen))])))
+    };
+    for seen in [5, 6, 7] {
+        story(seen).is_valid(SessionOrder);
+    }
+    for seen in [0, 3, u64::MAX] {
+        story(seen).is_rejected(SessionOrder, &format!("wrote 5 and then read {seen}"));
+    }
 }
 
 #[test]
@@ -368,6 +423,22 @@ fn an_ephemeral_that_goes_too_early_or_too_late_is_rejected() {
     made().alone(2, look(2, None), look(2, Some(&[7, 8]))).is_rejected(Ephemeral, "nobody made node 8");
 }
 
+/// A client that gave its session up is gone, as one is that fell silent by itself.
+#[test]
+fn an_ephemeral_of_a_session_that_a_fault_ended_is_rejected_at_the_end() {
+    let given_up = |nodes: &[u64]| {
+        Story::default()
+            .alone(1, make(7), make(7))
+            .invoke(1, look(1, None))
+            .info(1, look(1, None))
+            .alone(1, end(false), end(false))
+            .alone(2, look(2, None), look(2, Some(&[7])))
+            .alone(2, look(2, None), look(2, Some(nodes)))
+    };
+    given_up(&[]).is_valid(Ephemeral);
+    given_up(&[7]).is_rejected(Ephemeral, "at the end, though its session has ended");
+}
+
 // --- leadership ---------------------------------------------------------------------------------
 
 #[test]
@@ -391,6 +462,11 @@ fn follow(instances: Option<&[u64]>, ring: u64) -> Operation {
     Operation::Follow { instances: instances.map(<[u64]>::to_vec), ring: instances.map(|_| ring) }
 }
 
+/// What the members have.
+fn have(instances: &[u64]) -> Operation {
+    Operation::Follow { instances: Some(instances.to_vec()), ring: None }
+}
+
 #[test]
 fn followers_that_converge_are_accepted_and_others_are_not() {
     let register = |instance| Operation::Register { instance };
@@ -402,6 +478,7 @@ fn followers_that_converge_are_accepted_and_others_are_not() {
             .alone(2, register(5), register(5))
             .alone(2, deregister(5), deregister(5))
             .alone(1, follow(None, 0), follow(Some(&[0, 4]), 1))
+            .ok(1, have(&[0, 4]))
     };
     story().alone(2, follow(None, 0), follow(Some(&[0, 4]), 1)).is_valid(Registry);
     story().alone(2, follow(None, 0), follow(Some(&[0]), 1)).is_rejected(Registry, "different instances");
@@ -417,4 +494,31 @@ fn followers_that_converge_are_accepted_and_others_are_not() {
     with(&[]).is_rejected(Registry, "the lasting instance is gone");
     with(&[0, 6]).is_rejected(Registry, "nobody registered instance 6");
     Story::default().is_unknown(Registry);
+}
+
+#[test]
+fn followers_that_agree_on_what_the_members_do_not_have_are_rejected() {
+    let register = |instance| Operation::Register { instance };
+    let story = || {
+        Story::default()
+            .alone(1, register(0), register(0))
+            .alone(1, register(4), register(4))
+            .alone(1, follow(None, 0), follow(Some(&[0]), 1))
+            .alone(2, follow(None, 0), follow(Some(&[0]), 1))
+    };
+    story().ok(1, have(&[0])).is_valid(Registry);
+    story().ok(1, have(&[0, 4])).is_rejected(Registry, "a follower knows [0], the members have [0, 4]");
+    story().is_unknown(Registry);
+}
+
+#[test]
+fn a_follower_alone_agrees_with_nobody() {
+    let register = Operation::Register { instance: 0 };
+    Story::default()
+        .alone(1, register.clone(), register)
+        .alone(1, follow(None, 0), follow(Some(&[0]), 1))
+        .ok(1, have(&[0]))
+        .invoke(2, follow(None, 0))
+        .info(2, follow(None, 0))
+        .is_unknown(Registry);
 }

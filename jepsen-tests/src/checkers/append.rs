@@ -132,8 +132,23 @@ impl Judge<'_> {
         }
     }
 
+    /// Where it was first known of each element that it is there.
+    fn first_seen(&self) -> BTreeMap<(u32, u64), usize> {
+        let mut first_seen = BTreeMap::new();
+        for transaction in self.transactions {
+            let Some(end) = transaction.end else { continue };
+            for step in transaction.steps {
+                for element in step.before.iter().flatten() {
+                    let seen = first_seen.entry((step.list, *element)).or_insert(end);
+                    *seen = end.min(*seen);
+                }
+            }
+        }
+        first_seen
+    }
+
     /// A transaction of which something is there is there as a whole, as far as lists were read after
-    /// its end.
+    /// it was known: acknowledged, or seen in some list.
     fn halves(&mut self, lists: &BTreeMap<u32, Vec<u64>>) {
         let mut last_read: BTreeMap<u32, usize> = BTreeMap::new();
         for transaction in self.transactions.iter().filter(|transaction| transaction.kind == Kind::Ok) {
@@ -142,6 +157,7 @@ impl Judge<'_> {
                 *read = (*read).max(transaction.begin);
             }
         }
+        let first_seen = self.first_seen();
         let transactions = self.transactions;
         for (index, transaction) in transactions.iter().enumerate() {
             let there = |step: &Step| {
@@ -152,12 +168,11 @@ impl Judge<'_> {
             if !is_there && transaction.kind != Kind::Ok {
                 continue;
             }
+            let seen = |step: &Step| first_seen.get(&(step.list, step.append?)).copied();
+            let known = transaction.end.or_else(|| transaction.steps.iter().filter_map(seen).min());
             for step in transaction.steps {
-                let was_read = last_read.get(&step.list).is_some_and(|read| {
-                    transaction
-                        .end
-                        .map_or(is_there && *read + 1 >= self.transactions.len(), |end| *read > end)
-                });
+                let was_read =
+                    last_read.get(&step.list).is_some_and(|read| known.is_some_and(|known| *read > known));
                 if there(step) == Some(false) && was_read {
                     let what = format!("list {}: of a transaction only a part is there", step.list);
                     self.anomaly(what, &[index]);

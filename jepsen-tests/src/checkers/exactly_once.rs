@@ -3,9 +3,11 @@
 //! - a create of a fresh name is not refused because the node exists;
 //! - a set or delete of a node that was created is not refused because it is gone, unless a delete is
 //!   of unknown outcome;
-//! - versions grow by one with every set: by at most one more for each of unknown outcome.
+//! - versions grow by one with every set: by at most one more for each of unknown outcome;
+//! - at the end a node is there if it was created and not deleted, and else is not, unless its create or
+//!   its delete is of unknown outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{Act, History, Kind, Operation};
@@ -35,11 +37,19 @@ impl Checker for ExactlyOnce {
         let mut anomalies = Vec::new();
         let mut nodes: BTreeMap<u64, Node> = BTreeMap::new();
         let mut judged = 0;
+        // Where the last act ended, and what was there at the end: from where to where it was read.
+        let mut acted = 0;
+        let mut last: Option<(usize, usize, BTreeSet<u64>)> = None;
         for pair in history.pairs() {
             let entry = pair.completion.unwrap_or(pair.invoke);
+            let end = pair.end.unwrap_or(pair.begin);
+            if let (Kind::Ok, Operation::ReadSet { elements: Some(there) }) = (pair.kind(), &entry.operation)
+            {
+                last = Some((pair.begin, end, there.iter().copied().collect()));
+            }
             let Operation::Own { node: number, act, version } = entry.operation else { continue };
             let node = nodes.entry(number).or_default();
-            let end = pair.end.unwrap_or(pair.begin);
+            acted = acted.max(end);
             let mut anomaly = |what: String| {
                 anomalies.push(Anomaly::new(format!("node {number}: {what}"), [node.last, pair.begin, end]));
             };
@@ -70,8 +80,27 @@ impl Checker for ExactlyOnce {
             judged += usize::from(pair.kind() == Kind::Ok);
             node.last = end;
         }
-        if anomalies.is_empty() && judged == 0 {
-            return Verdict::Unknown { reason: "nothing was acknowledged".into() };
+        let last = last.filter(|(begin, _, _)| *begin > acted);
+        if let Some((begin, end, there)) = &last {
+            for (number, node) in nodes.iter().filter(|(_, node)| !node.is_unknown) {
+                let what = match (node.created, there.contains(number)) {
+                    (true, false) => "was created, not deleted, and is gone at the end",
+                    (false, true) => "is there at the end, though it was deleted or never created",
+                    _ => continue,
+                };
+                anomalies.push(Anomaly::new(format!("node {number}: {what}"), [node.last, *begin, *end]));
+            }
+            for number in there.iter().filter(|number| !nodes.contains_key(number)) {
+                anomalies.push(Anomaly::new(format!("nobody made node {number}"), [*begin, *end]));
+            }
+        }
+        if anomalies.is_empty() {
+            if judged == 0 {
+                return Verdict::Unknown { reason: "nothing was acknowledged".into() };
+            }
+            if last.is_none() {
+                return Verdict::Unknown { reason: "the nodes were not read at the end".into() };
+            }
         }
         Verdict::of(anomalies, format!("{judged} acknowledged writes on {} nodes", nodes.len()))
     }

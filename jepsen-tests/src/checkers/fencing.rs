@@ -2,7 +2,8 @@
 //!
 //! - every grant has its own token, and a grant that began after another was known has a greater one;
 //! - the uses that were accepted, in the order of their transactions, carry tokens that never shrink;
-//! - nothing is accepted under a token whose release was acknowledged before.
+//! - nothing is accepted under a token whose release was acknowledged before, or that began after a
+//!   greater token's grant was known.
 //!
 //! That two holders *believe* in the lock at once is possible and no anomaly: that is why there are
 //! tokens.
@@ -53,15 +54,14 @@ impl Checker for Fencing {
                 _ => {}
             }
         }
+        let greatest = Greatest::of(&grants);
         for (begin, end, token) in &grants {
-            let later =
-                grants.iter().filter(|(_, known, _)| known < begin).max_by_key(|(_, _, token)| *token);
-            if let Some((_, known, greater)) = later
-                && greater >= token
+            if let Some((greater, known)) = greatest.before(*begin)
+                && greater >= *token
             {
                 anomalies.push(Anomaly::new(
                     format!("token {token} was granted after token {greater}"),
-                    [*known, *begin, *end],
+                    [known, *begin, *end],
                 ));
             }
         }
@@ -84,6 +84,15 @@ impl Checker for Fencing {
                     [*release, *begin, *end],
                 ));
             }
+            // Whoever was granted the lock has it: nobody before holds it any more.
+            if let Some((greater, known)) = greatest.before(*begin)
+                && greater > *token
+            {
+                anomalies.push(Anomaly::new(
+                    format!("token {token} was accepted at zxid {zxid}, after the grant of token {greater}"),
+                    [known, *begin, *end],
+                ));
+            }
         }
         if anomalies.is_empty() && uses.is_empty() {
             return Verdict::Unknown { reason: "nothing was done under the lock".into() };
@@ -92,5 +101,32 @@ impl Checker for Fencing {
             anomalies,
             format!("{} grants, {} uses accepted, {refused} refused", grants.len(), uses.len()),
         )
+    }
+}
+
+/// The greatest token known up to each grant, and where it was granted.
+struct Greatest(Vec<(usize, (u64, usize))>);
+
+impl Greatest {
+    /// Of grants as (begin, end, token).
+    fn of(grants: &[(usize, usize, u64)]) -> Greatest {
+        let mut known: Vec<(usize, u64)> = grants.iter().map(|(_, end, token)| (*end, *token)).collect();
+        known.sort_unstable();
+        let mut greatest = (0, 0);
+        Greatest(
+            known
+                .into_iter()
+                .map(|(end, token)| {
+                    greatest = greatest.max((token, end));
+                    (end, greatest)
+                })
+                .collect(),
+        )
+    }
+
+    /// The greatest that was known before this place.
+    fn before(&self, place: usize) -> Option<(u64, usize)> {
+        let count = self.0.partition_point(|(end, _)| *end < place);
+        count.checked_sub(1).map(|last| self.0[last].1)
     }
 }

@@ -124,9 +124,14 @@ fn call(pair: &Pair<'_>) -> Option<(u32, Call)> {
         _ => &pair.invoke.operation,
     };
     let (key, action) = match *operation {
-        // A read without a result constrains nothing.
         Operation::Read { key, value } => {
-            let (value, version) = value?;
+            let (value, version) = match value {
+                Some(seen) => seen,
+                // No register is ever like that.
+                None if is_known => (u64::MAX, i32::MIN),
+                // A read without an answer constrains nothing.
+                None => return None,
+            };
             (key, Action::Read { value, version })
         }
         Operation::Write { key, value, version } => (key, Action::Write { value, version }),

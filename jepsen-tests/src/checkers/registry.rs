@@ -1,5 +1,8 @@
-//! A service's followers converge: when nothing changes any more all know the same instances and agree
-//! which owns which key; what was registered for good is among them, what was taken out is not.
+//! A service's followers converge: when nothing changes any more all know the same instances, those that
+//! the members have, and agree which owns which key; what was registered for good is among them, what was
+//! taken out is not.
+//!
+//! A list without a ring is the members' own. Fewer than two followers cannot agree.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,7 @@ impl Checker for Registry {
         // How each instance stands, by its last operation, and where that ended.
         let mut instances: BTreeMap<u64, (Operation, Kind, usize)> = BTreeMap::new();
         let mut views: Vec<(usize, &Vec<u64>, u64)> = Vec::new();
+        let mut truths: Vec<(usize, &Vec<u64>)> = Vec::new();
         for pair in history.pairs() {
             let end = pair.end.unwrap_or(pair.begin);
             match &pair.completion.unwrap_or(pair.invoke).operation {
@@ -27,6 +31,9 @@ impl Checker for Registry {
                 }
                 Operation::Follow { instances: Some(known), ring: Some(ring) } if pair.kind() == Kind::Ok => {
                     views.push((end, known, *ring));
+                }
+                Operation::Follow { instances: Some(held), ring: None } if pair.kind() == Kind::Ok => {
+                    truths.push((end, held));
                 }
                 _ => {}
             }
@@ -41,6 +48,12 @@ impl Checker for Registry {
                 anomalies.push(Anomaly::new(what, [*first, *end]));
             } else if other_ring != ring {
                 anomalies.push(Anomaly::new("followers disagree which owns which key", [*first, *end]));
+            }
+        }
+        for (end, held) in &truths {
+            if held != known {
+                let what = format!("a follower knows {known:?}, the members have {held:?}");
+                anomalies.push(Anomaly::new(what, [*first, *end]));
             }
         }
         for (instance, (operation, kind, end)) in &instances {
@@ -65,6 +78,14 @@ impl Checker for Registry {
             && !known.contains(&0)
         {
             anomalies.push(Anomaly::new("the lasting instance is gone", [*end, *first]));
+        }
+        if anomalies.is_empty() {
+            if views.len() < 2 {
+                return Verdict::Unknown { reason: "only one follower told what it knows".into() };
+            }
+            if truths.is_empty() {
+                return Verdict::Unknown { reason: "the members were not asked what they have".into() };
+            }
         }
         Verdict::of(
             anomalies,

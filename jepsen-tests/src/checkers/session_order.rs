@@ -1,6 +1,10 @@
 //! A session's guarantees: requests take effect in the order in which they were sent, a read sees the
 //! session's own writes, and nothing that a session is told is older than what it was told before.
 //!
+//! A process' next session stands behind all that the one before was told: its opening is a transaction
+//! that the member has applied. What was acknowledged once is never forgotten: only a write of unknown
+//! outcome explains another number.
+//!
 //! A read may have no answer (it was overtaken while its connection was lost); a write of a pipeline
 //! that was answered always has one.
 
@@ -22,8 +26,8 @@ impl Checker for SessionOrder {
         let mut anomalies = Vec::new();
         // The last transaction that a session was told of.
         let mut reached: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
-        // Whether, and which, number a process wrote last; unknown after an unknown outcome.
-        let mut written: BTreeMap<Process, Option<u64>> = BTreeMap::new();
+        // The number that a process' node has by all that it was told.
+        let mut written: BTreeMap<Process, u64> = BTreeMap::new();
         // Numbers whose outcome a process was not told: each may still take effect, once. A client that
         // was cut off takes its session for over before the members do, and goes on in another.
         let mut late: BTreeMap<(Process, u64), BTreeSet<u64>> = BTreeMap::new();
@@ -33,12 +37,11 @@ impl Checker for SessionOrder {
             let Operation::Pipeline { session, sent, told } = &entry.operation else { continue };
             let process = pair.invoke.process;
             let (Kind::Ok, Some(told), Some(end)) = (pair.kind(), told, pair.end) else {
-                // A part may have happened; and a process has one pipeline under way at most.
-                written.insert(process, None);
+                // Each part of it may have happened, or may still.
                 late.entry((process, *session)).or_default().extend(sent.iter().flatten());
                 continue;
             };
-            let mut last = written.get(&process).copied().unwrap_or(Some(0));
+            let mut last = written.get(&process).copied().unwrap_or(0);
             let (mut before, mut place) = reached.get(session).copied().unwrap_or((0, pair.begin));
             if sent.len() != told.len() {
                 let what = format!("{} requests had {} answers", sent.len(), told.len());
@@ -50,7 +53,7 @@ impl Checker for SessionOrder {
                         Some(number) => {
                             let what = format!("process {process} heard nothing of its write of {number}");
                             anomalies.push(Anomaly::new(what, [pair.begin, end]));
-                            last = None;
+                            late.entry((process, *session)).or_default().insert(*number);
                         }
                         None => overtaken += 1,
                     }
@@ -72,15 +75,14 @@ impl Checker for SessionOrder {
                 {
                     // It has taken effect, and with it all that its session had sent before.
                     late.retain(|number| number > seen);
-                    last = Some(*seen);
+                    last = *seen;
                 }
-                match (number, read, last) {
-                    (Some(number), _, _) => last = Some(*number),
-                    (None, Some(seen), Some(wrote)) if *seen != wrote => {
-                        let what = format!("process {process} wrote {wrote} and then read {seen}");
+                match (number, read) {
+                    (Some(number), _) => last = *number,
+                    (None, Some(seen)) if *seen != last => {
+                        let what = format!("process {process} wrote {last} and then read {seen}");
                         anomalies.push(Anomaly::new(what, [pair.begin, end]));
                     }
-                    (None, seen, None) => last = *seen,
                     _ => {}
                 }
             }

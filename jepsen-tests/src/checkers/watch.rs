@@ -3,6 +3,9 @@
 //! - positions (zxid, ordinal) grow from event to event;
 //! - every acknowledged change behind the watcher's start has its event, with its number;
 //! - no event without a change that was attempted, none of one that was refused;
+//! - a change has one transaction, whoever heard of it;
+//! - what one watcher heard, every other heard that was told of later events: so a change of unknown
+//!   outcome happened for all watchers or for none;
 //! - a watcher that was told of a gap is judged from there on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,12 +17,15 @@ use crate::history::{History, Kind, Operation, Process};
 #[derive(Clone, Copy, Debug)]
 pub struct Watch;
 
+/// By transaction: node, number and the entry that tells it.
+type Events = BTreeMap<u64, (u32, u64, usize)>;
+
 /// What one watcher heard.
 #[derive(Default)]
 struct Heard {
     since: Option<(u64, usize)>,
     last: Option<(u64, u32, usize)>,
-    events: BTreeMap<u64, (u32, u64, usize)>,
+    events: Events,
     gaps: usize,
     caught: bool,
 }
@@ -32,7 +38,7 @@ impl Checker for Watch {
     fn check(&self, history: &History) -> Verdict {
         let mut anomalies = Vec::new();
         let mut watchers: BTreeMap<Process, Heard> = BTreeMap::new();
-        let mut changes: BTreeMap<u64, (u32, u64, usize)> = BTreeMap::new();
+        let mut changes = Events::new();
         let mut attempted: BTreeSet<(u32, u64)> = BTreeSet::new();
         let mut refused: BTreeMap<(u32, u64), usize> = BTreeMap::new();
         for pair in history.pairs() {
@@ -47,6 +53,10 @@ impl Checker for Watch {
                 }
             }
         }
+        // Where each change took effect, and the entry that tells it.
+        let mut places: BTreeMap<(u32, u64), (u64, usize)> =
+            changes.iter().map(|(zxid, (node, number, end))| ((*node, *number), (*zxid, *end))).collect();
+        let mut all_heard = Events::new();
         for (index, entry) in history.entries.iter().enumerate() {
             if entry.kind == Kind::Invoke {
                 continue;
@@ -67,6 +77,17 @@ impl Checker for Watch {
                     let zxid = entry.zxid.unwrap_or(0);
                     anomalies.extend(heard.event(zxid, ordinal, index));
                     heard.events.insert(zxid, (node, number, index));
+                    all_heard.entry(zxid).or_insert((node, number, index));
+                    let (place, told) = *places.entry((node, number)).or_insert((zxid, index));
+                    if place != zxid {
+                        anomalies.push(Anomaly::new(
+                            format!(
+                                "watcher {} heard of change {number} of node {node} at zxid {zxid}, which took effect at {place}",
+                                entry.process
+                            ),
+                            [told, index],
+                        ));
+                    }
                     if !attempted.contains(&(node, number)) {
                         anomalies.push(Anomaly::new(
                             format!(
@@ -94,7 +115,11 @@ impl Checker for Watch {
         for (process, heard) in &watchers {
             events += heard.events.len();
             let (since, started) = heard.since.unwrap_or_default();
-            for (zxid, (node, number, end)) in changes.range(since + 1..) {
+            // Of what is not acknowledged, others' events tell, as far as this watcher has come.
+            let reached = heard.events.keys().next_back().copied().unwrap_or(since);
+            let told = all_heard.range(since + 1..).take_while(|(zxid, _)| **zxid <= reached);
+            let told = told.filter(|(zxid, _)| !changes.contains_key(zxid));
+            for (zxid, (node, number, end)) in changes.range(since + 1..).chain(told) {
                 match heard.events.get(zxid) {
                     Some((heard_node, heard_number, _)) if (heard_node, heard_number) == (node, number) => {}
                     Some((other_node, other, index)) => anomalies.push(Anomaly::new(

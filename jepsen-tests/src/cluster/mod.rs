@@ -66,6 +66,10 @@ pub struct Cluster {
     library: Option<PathBuf>,
     disk_mb: Option<u64>,
     zookeeper: bool,
+    /// Who ended unasked, or otherwise than asked, and how; in the order in which it was noticed.
+    ended: Vec<String>,
+    /// Ids and logs of those who are members no more.
+    retired: Vec<(u64, PathBuf)>,
     guard: Guard,
     _temporary: Option<TempDir>,
 }
@@ -134,6 +138,8 @@ impl Cluster {
             library,
             disk_mb: options.disk_mb,
             zookeeper: options.zookeeper,
+            ended: Vec::new(),
+            retired: Vec::new(),
             guard,
             _temporary: temporary,
         };

@@ -7,7 +7,7 @@ use super::{Cluster, ClusterError, READY_PATIENCE};
 
 impl Cluster {
     /// Replaces a dead member whose disk is lost or of no more use: an empty disk at the same address
-    /// and a new id, by the operator's command.
+    /// and a new id, by the operator's command. Does not wait until it is ready.
     ///
     /// # Errors
     /// [`ClusterError`], with what the command said last.
@@ -27,7 +27,6 @@ impl Cluster {
         self.launch(new)?;
         let (old, text) = (old.to_string(), new.to_string());
         self.command(&["replace", &old, &text, "--peer", &peer, "--client", &client]).await?;
-        self.wait_ready(new).await?;
         Ok(new)
     }
 
@@ -62,7 +61,8 @@ impl Cluster {
     /// [`ClusterError`]: it could not be killed.
     pub fn retire(&mut self, id: u64) -> Result<(), ClusterError> {
         self.kill(id)?;
-        self.members.retain(|member| member.id != id);
+        let retired = self.members.extract_if(.., |member| member.id == id);
+        self.retired.extend(retired.map(|member| (member.id, member.log)));
         Ok(())
     }
 

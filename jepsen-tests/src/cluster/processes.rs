@@ -1,5 +1,6 @@
 //! The members' processes: started, stopped, killed, wiped.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -70,37 +71,50 @@ impl Cluster {
         self.wait_ready(id).await
     }
 
-    /// SIGKILL, and waits until the process is gone. Harmless if it does not run.
+    /// SIGKILL, and waits until the process is gone. Harmless if it does not run; if it had ended by
+    /// itself, that is noted.
     ///
     /// # Errors
     /// [`ClusterError`].
     pub fn kill(&mut self, id: u64) -> Result<(), ClusterError> {
-        let member = self.member_mut(id);
-        if member.child.is_none() {
+        self.notice_end(id)?;
+        if self.member(id).child.is_none() {
             return Ok(());
         }
-        member.signal(Signal::KILL)?;
+        self.member(id).signal(Signal::KILL)?;
         let started = Instant::now();
         // Without the runtime: Drop does the same, and it takes milliseconds.
-        while self.has_ended(id)?.is_none() {
+        loop {
+            if let Some(status) = self.has_ended(id)? {
+                if status.signal() != Some(Signal::KILL.as_raw()) {
+                    self.note_end(id, status);
+                }
+                return Ok(());
+            }
             if started.elapsed() > KILL_PATIENCE {
                 return Err(ClusterError::StillRuns { member: id, patience: KILL_PATIENCE });
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
-    /// SIGTERM; returns how the process ended.
+    /// SIGTERM; returns how the process ended. Success is what is asked: anything else is noted.
     ///
     /// # Errors
     /// [`ClusterError::StillRuns`] if it does not end in time.
     pub async fn terminate(&mut self, id: u64, patience: Duration) -> Result<ExitStatus, ClusterError> {
+        if let Some(status) = self.notice_end(id)? {
+            return Ok(status);
+        }
         self.member(id).signal(Signal::TERM)?;
-        self.reap(id, patience).await
+        let status = self.reap(id, patience).await?;
+        if !status.success() {
+            self.ended.push(format!("member {id}, asked to stop, ended otherwise: {status}"));
+        }
+        Ok(status)
     }
 
-    /// Waits for a process that ends by itself.
+    /// Waits for a process that must end by itself.
     ///
     /// # Errors
     /// [`ClusterError::StillRuns`] if it does not end in time.
@@ -117,7 +131,7 @@ impl Cluster {
         }
     }
 
-    /// Whether a member's process has ended by itself.
+    /// Whether a member's process has ended by itself, as it may.
     ///
     /// # Errors
     /// [`ClusterError`].
@@ -125,8 +139,39 @@ impl Cluster {
         Ok(self.member(id).pid().is_none() || self.has_ended(id)?.is_some())
     }
 
+    /// Looks for members that have ended by themselves although nobody waits for it; notes how, and
+    /// returns who.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub fn notice_ends(&mut self) -> Result<Vec<u64>, ClusterError> {
+        let mut ended = Vec::new();
+        for id in self.ids() {
+            if self.notice_end(id)?.is_some() {
+                ended.push(id);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Whether a member has ended by itself, and how, which is noted.
+    pub(super) fn notice_end(&mut self, id: u64) -> Result<Option<ExitStatus>, ClusterError> {
+        if self.member(id).child.is_none() {
+            return Ok(None);
+        }
+        let status = self.has_ended(id)?;
+        if let Some(status) = status {
+            self.note_end(id, status);
+        }
+        Ok(status)
+    }
+
+    fn note_end(&mut self, id: u64, status: ExitStatus) {
+        self.ended.push(format!("member {id} ended by itself: {status}"));
+    }
+
     /// How a member's process ended, if it has. Asking again is [`ClusterError::NotRunning`].
-    pub(super) fn has_ended(&mut self, id: u64) -> Result<Option<ExitStatus>, ClusterError> {
+    fn has_ended(&mut self, id: u64) -> Result<Option<ExitStatus>, ClusterError> {
         let member = self.member_mut(id);
         let pid = member.pid();
         let status = member.try_wait()?;
@@ -136,11 +181,13 @@ impl Cluster {
         Ok(status)
     }
 
-    /// SIGSTOP: the process stands still, its connections stay open.
+    /// SIGSTOP: the process stands still, its connections stay open. If it had ended by itself, that
+    /// is noted.
     ///
     /// # Errors
     /// [`ClusterError::Signal`].
     pub fn pause(&mut self, id: u64) -> Result<(), ClusterError> {
+        self.notice_end(id)?;
         let member = self.member_mut(id);
         member.signal(Signal::STOP)?;
         member.paused = member.child.is_some();
@@ -170,5 +217,111 @@ impl Cluster {
         assert!(member.child.is_none(), "member {id} runs");
         disk::empty(&member.data_dir)
             .map_err(|source| ClusterError::Files { path: member.data_dir.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Binaries, Guard, PortBlock};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A cluster of one member that is a shell with this script.
+    fn shell(folder: &Path, script: &str) -> Result<Cluster, ClusterError> {
+        let program = "/bin/sh".into();
+        let mut cluster = Cluster {
+            members: Vec::new(),
+            flags: Vec::new(),
+            founders: String::new(),
+            binaries: Binaries { quorated: program, quorate: "/bin/false".into() },
+            folder: folder.into(),
+            ports: PortBlock::take()?,
+            slots: 0,
+            highest: 0,
+            network: None,
+            library: None,
+            disk_mb: None,
+            zookeeper: false,
+            ended: Vec::new(),
+            retired: Vec::new(),
+            guard: Guard::start(None)?,
+            _temporary: None,
+        };
+        cluster.add_slot(1, false)?;
+        let program = cluster.binaries.quorated.clone();
+        let pid = cluster.member_mut(1).spawn(&program, &["-c".into(), script.into()])?;
+        cluster.guard.add(pid)?;
+        Ok(cluster)
+    }
+
+    fn wait_until(is_so: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(started.elapsed() < PATIENCE, "not in {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until a member has ended, and does not ask how.
+    fn wait_ended(cluster: &Cluster) {
+        let stat = format!("/proc/{}/stat", cluster.member(1).pid().expect("started"));
+        wait_until(|| std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")));
+    }
+
+    #[tokio::test]
+    async fn a_member_that_ended_by_itself_is_told_whoever_hurts_it_next() -> Result<(), ClusterError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for hurt in 0..4 {
+            let mut cluster = shell(folder.path(), "exit 3")?;
+            wait_ended(&cluster);
+            match hurt {
+                0 => cluster.kill(1)?,
+                1 => cluster.pause(1)?,
+                2 => drop(cluster.terminate(1, PATIENCE).await?),
+                _ => assert_eq!(cluster.notice_ends()?, [1]),
+            }
+            assert_eq!(cluster.panics(), ["member 1 ended by itself: exit status: 3"], "{hurt}");
+            assert!(cluster.running().is_empty());
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_asked_for_is_told_only_if_it_failed() -> Result<(), ClusterError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut killed = shell(folder.path(), "exec sleep 100")?;
+        killed.kill(1)?;
+        assert_eq!(killed.panics(), [""; 0]);
+
+        // What must end by itself, as one whose fsync fails, is waited for.
+        let mut expected = shell(folder.path(), "exit 1")?;
+        expected.reap(1, PATIENCE).await?;
+        expected.kill(1)?;
+        assert_eq!(expected.panics(), [""; 0]);
+
+        for (status, told) in [(0, false), (4, true)] {
+            let ready = folder.path().join(format!("ready-{status}"));
+            let script =
+                format!("trap 'exit {status}' TERM; : >{}; while :; do sleep 0.02; done", ready.display());
+            let mut asked = shell(folder.path(), &script)?;
+            wait_until(|| ready.exists());
+            asked.terminate(1, PATIENCE).await?;
+            assert_eq!(!asked.panics().is_empty(), told, "{:?}", asked.panics());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_panic_of_a_member_that_is_none_any_more_is_told() -> Result<(), ClusterError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut cluster = shell(folder.path(), "echo thread panicked at a.rs; exec sleep 100")?;
+        wait_until(|| !cluster.panics().is_empty());
+        cluster.retire(1)?;
+        assert!(cluster.ids().is_empty());
+        assert_eq!(cluster.panics(), ["member 1: thread panicked at a.rs"]);
+        Ok(())
     }
 }

@@ -17,7 +17,7 @@ impl Cluster {
                 Ok((code, body)) => format!("{code} {body}"),
                 Err(error) => error,
             };
-            let has_ended = self.member(id).pid().is_none() || self.has_ended(id)?.is_some();
+            let has_ended = self.member(id).pid().is_none() || self.notice_end(id)?.is_some();
             if has_ended || started.elapsed() > READY_PATIENCE {
                 let ended = if has_ended { ", its process has ended" } else { "" };
                 let tail = self.member(id).log_tail(20);
@@ -109,13 +109,15 @@ impl Cluster {
         tails.collect()
     }
 
-    /// The lines of all members' logs that speak of a panic.
+    /// What no member may do: the lines of all logs that speak of a panic, those of members that are
+    /// none any more too, and who ended unasked, as far as it was noticed ([`Cluster::notice_ends`]).
     pub fn panics(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for member in &self.members {
-            let text = std::fs::read_to_string(&member.log).unwrap_or_default();
+        let mut found = self.ended.clone();
+        let retired = self.retired.iter().map(|(id, log)| (*id, log));
+        for (id, log) in self.members.iter().map(|member| (member.id, &member.log)).chain(retired) {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
             let lines = text.lines().filter(|line| line.contains("panicked at"));
-            found.extend(lines.map(|line| format!("member {}: {line}", member.id)));
+            found.extend(lines.map(|line| format!("member {id}: {line}")));
         }
         found
     }

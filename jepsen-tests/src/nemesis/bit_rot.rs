@@ -38,10 +38,7 @@ impl Nemesis for BitRot {
             match flipped.map_err(|source| ClusterError::Files { path: folder, source })? {
                 true => Ok(vec![victim]),
                 // A log so short that all of it may be a torn tail.
-                false => {
-                    super::start_again(cluster, &[victim]).await?;
-                    Ok(Vec::new())
-                }
+                false => super::unhurt(cluster, victim).await,
             }
         }
         .boxed_local()
@@ -68,7 +65,7 @@ impl Nemesis for BitRot {
                 }
                 cluster.replace(*id).await?;
             }
-            cluster.wait_all_ready().await
+            Ok(())
         }
         .boxed_local()
     }

@@ -56,6 +56,19 @@ impl Nemesis for DiskFull {
             for id in members {
                 let folder = cluster.member(*id).data_dir.clone();
                 disk::relieve(&folder).map_err(|source| ClusterError::Files { path: folder, source })?;
+            }
+            Ok(())
+        }
+        .boxed_local()
+    }
+
+    fn settle<'a>(
+        &'a self,
+        cluster: &'a mut Cluster,
+        members: &'a [u64],
+    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
+        async move {
+            for id in members {
                 // A write may have failed just before there was space: the member is then on its way down.
                 let relieved = Instant::now();
                 while !cluster.has_stopped(*id)? && relieved.elapsed() < LAST_WORDS {

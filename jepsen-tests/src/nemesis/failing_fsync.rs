@@ -53,7 +53,7 @@ impl Nemesis for FailingFsync {
                 cluster.reap(*id, STOP_PATIENCE).await?;
                 cluster.faults(*id)?.fail_sync(false)?;
             }
-            super::start_again(cluster, members).await
+            super::launch(cluster, members).await
         }
         .boxed_local()
     }

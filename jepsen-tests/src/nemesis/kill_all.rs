@@ -40,6 +40,6 @@ impl Nemesis for KillAll {
         cluster: &'a mut Cluster,
         members: &'a [u64],
     ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        super::start_again(cluster, members).boxed_local()
+        super::launch(cluster, members).boxed_local()
     }
 }

@@ -37,6 +37,6 @@ impl Nemesis for KillOne {
         cluster: &'a mut Cluster,
         members: &'a [u64],
     ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        super::start_again(cluster, members).boxed_local()
+        super::launch(cluster, members).boxed_local()
     }
 }

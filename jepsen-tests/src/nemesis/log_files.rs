@@ -15,15 +15,16 @@ const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 
 /// Writes the next batch as a power failure in the middle of its write leaves it: some of its
-/// sectors, in no order, and at least one of them missing.
-pub(super) fn tear(folder: &Path, random: &mut fastrand::Rng) -> io::Result<()> {
-    let Some(path) = segments(folder)?.pop() else { return Ok(()) };
+/// sectors, in no order, at least one of them there and at least one missing; whether there is any
+/// batch for it to be the next of.
+pub(super) fn tear(folder: &Path, random: &mut fastrand::Rng) -> io::Result<bool> {
+    let Some(path) = segments(folder)?.pop() else { return Ok(false) };
     let mut bytes = std::fs::read(&path)?;
     let batches = batches(&bytes);
-    let Some((last, end)) = batches.last().copied() else { return Ok(()) };
+    let Some((last, end)) = batches.last().copied() else { return Ok(false) };
     let number = bytes[16..24].to_vec();
     let sequence = u64_at(&bytes, last + 8) + 1;
-    let body: Vec<u8> = (0..random.usize(50..4_000)).map(|_| random.u8(1..)).collect();
+    let body: Vec<u8> = (0..random.usize(SECTOR..4_000)).map(|_| random.u8(1..)).collect();
     let mut batch = BATCH_MAGIC.to_vec();
     batch.extend((body.len() as u32).to_le_bytes());
     batch.extend(sequence.to_le_bytes());
@@ -35,16 +36,19 @@ pub(super) fn tear(folder: &Path, random: &mut fastrand::Rng) -> io::Result<()> 
         bytes.resize((end + batch.len()).next_multiple_of(PAGE), 0);
     }
     let sectors: Vec<usize> = (end / SECTOR..=(end + batch.len() - 1) / SECTOR).collect();
-    let missing = sectors[random.usize(..sectors.len())];
-    for sector in sectors.into_iter().filter(|sector| *sector != missing) {
-        if random.bool() {
+    // More than a sector long, it lies in two at least.
+    let missing = random.usize(..sectors.len());
+    let there = (missing + random.usize(1..sectors.len())) % sectors.len();
+    for (index, sector) in sectors.into_iter().enumerate() {
+        if index == missing || index != there && random.bool() {
             continue;
         }
         let from = (sector * SECTOR).max(end);
         let to = ((sector + 1) * SECTOR).min(end + batch.len());
         bytes[from..to].copy_from_slice(&batch[from - end..to - end]);
     }
-    std::fs::write(&path, bytes)
+    std::fs::write(&path, bytes)?;
+    Ok(true)
 }
 
 /// Turns one bit over, of a batch that is not the last one; whether there is any such batch.
@@ -98,4 +102,59 @@ fn checksum(parts: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     parts.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with one segment of so many batches in a file of whole pages.
+    fn log(count: u64) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut bytes = vec![0; SEGMENT_HEADER];
+        for sequence in 1..=count {
+            let body = vec![7; 100 + sequence as usize];
+            bytes.extend(BATCH_MAGIC);
+            bytes.extend((body.len() as u32).to_le_bytes());
+            bytes.extend(sequence.to_le_bytes());
+            bytes.extend([0; 8]);
+            bytes.extend(&body);
+            bytes.push(END_MARK);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        bytes.resize(bytes.len().next_multiple_of(PAGE), 0);
+        let path = folder.path().join("1.seg");
+        std::fs::write(&path, bytes).expect("writes");
+        (folder, path)
+    }
+
+    #[test]
+    fn a_torn_batch_is_there_in_part_and_never_whole_whatever_the_coins_say() {
+        for seed in 0..500 {
+            let (folder, path) = log(1 + seed % 30);
+            let before = std::fs::read(&path).expect("reads");
+            let (_, end) = *batches(&before).last().expect("a batch");
+            assert!(tear(folder.path(), &mut fastrand::Rng::with_seed(seed)).expect("tears"));
+            let after = std::fs::read(&path).expect("reads");
+            assert_eq!(before[..end], after[..end], "seed {seed}: what is durable stays");
+            let written = after[end..].iter().filter(|byte| **byte != 0).count();
+            // A whole one has no zeros but in its header.
+            let is_whole = after[end..].starts_with(BATCH_MAGIC)
+                && after[end + BATCH_HEADER..]
+                    .iter()
+                    .take(u32_at(&after, end + 4) as usize + 1)
+                    .all(|byte| *byte != 0);
+            assert!(written > 0 && !is_whole, "seed {seed}: {written} bytes written");
+        }
+    }
+
+    #[test]
+    fn a_log_without_a_batch_is_neither_torn_nor_flipped() {
+        let (folder, _) = log(0);
+        let mut random = fastrand::Rng::with_seed(1);
+        assert!(!tear(folder.path(), &mut random).expect("reads"));
+        assert!(!flip(folder.path(), &mut random).expect("reads"));
+        let empty = tempfile::tempdir().expect("a temporary folder");
+        assert!(!tear(empty.path(), &mut random).expect("reads"));
+    }
 }

@@ -76,18 +76,23 @@ pub trait Nemesis {
         cluster: &'a mut Cluster,
         random: &'a mut fastrand::Rng,
     ) -> LocalBoxFuture<'a, Result<Vec<u64>, ClusterError>>;
-    /// Puts them right again, and waits until they are. Where only the network, clocks or fsyncs were
-    /// hurt, that is to calm those.
+    /// Ends the fault and does not wait for the cluster: its time to recover counts from here. Where
+    /// only the network, clocks or fsyncs were hurt, that is to calm those.
     fn heal<'a>(
         &'a self,
         cluster: &'a mut Cluster,
         members: &'a [u64],
     ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            cluster.calm(members)?;
-            cluster.wait_all_ready().await
-        }
-        .boxed_local()
+        async move { cluster.calm(members) }.boxed_local()
+    }
+    /// Waits until the healed are well again.
+    fn settle<'a>(
+        &'a self,
+        cluster: &'a mut Cluster,
+        members: &'a [u64],
+    ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
+        let _ = members;
+        cluster.wait_all_ready().boxed_local()
     }
 }
 
@@ -139,7 +144,7 @@ impl Schedule {
     /// Draws faults for a run of this length among so many nemeses.
     pub fn draw(seed: u64, length: Duration, nemeses: usize) -> Schedule {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x6e65_6d65_7369_7300);
-        let calm_end = if length >= 4 * CALM_END { CALM_END } else { Duration::from_secs(3) };
+        let calm_end = Schedule::calm_end(length);
         let mut faults = Vec::new();
         let mut at = Duration::ZERO;
         loop {
@@ -153,17 +158,30 @@ impl Schedule {
             faults.push((pause, lasts, random.usize(..nemeses)));
         }
     }
+
+    /// How long a run of this length stays without faults at its end.
+    pub fn calm_end(length: Duration) -> Duration {
+        if length >= 4 * CALM_END { CALM_END } else { Duration::from_secs(3) }
+    }
+
+    /// Where a fault's own choices come from: how many of them there are may depend on what it finds
+    /// on a disk, and the faults behind it must not.
+    pub fn choices(seed: u64, index: usize) -> fastrand::Rng {
+        let index = index as u64 + 1;
+        fastrand::Rng::with_seed((seed ^ 0x6661_756c_7473).wrapping_mul(1_000_003) ^ index)
+    }
 }
 
-/// Starts dead members and waits until they have a quorum.
-async fn start_again(cluster: &mut Cluster, members: &[u64]) -> Result<(), ClusterError> {
-    for id in members {
-        cluster.launch(*id)?;
-    }
-    for id in members {
-        cluster.wait_ready(*id).await?;
-    }
-    Ok(())
+/// Starts dead members.
+async fn launch(cluster: &mut Cluster, members: &[u64]) -> Result<(), ClusterError> {
+    members.iter().try_for_each(|id| cluster.launch(*id))
+}
+
+/// Starts a dead member to which nothing was done after all, and waits until it has a quorum; nobody
+/// was hurt.
+async fn unhurt(cluster: &mut Cluster, member: u64) -> Result<Vec<u64>, ClusterError> {
+    cluster.restart(member).await?;
+    Ok(Vec::new())
 }
 
 /// Nothing gets through between the members of one group and those of the other.
@@ -205,4 +223,25 @@ fn any(cluster: &Cluster, random: &mut fastrand::Rng) -> u64 {
 async fn leader_or_any(cluster: &Cluster, random: &mut fastrand::Rng) -> Result<u64, ClusterError> {
     let any = any(cluster, random);
     if random.bool() { cluster.leader().await } else { Ok(any) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_fault_draws_depends_on_no_fault_before_it() {
+        let draws = |index| Schedule::choices(7, index).u64(..);
+        assert_eq!(draws(3), draws(3));
+        let mut all: Vec<u64> = (0..100).map(draws).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 100);
+    }
+
+    #[test]
+    fn a_minute_ends_with_more_calm_than_a_cluster_may_take_to_recover() {
+        assert_eq!(Schedule::calm_end(Duration::from_secs(60)), Duration::from_secs(12));
+        assert_eq!(Schedule::calm_end(Duration::from_secs(12)), Duration::from_secs(3));
+    }
 }

@@ -32,20 +32,49 @@ impl Nemesis for PartitionRing {
         async move {
             let mut ids = cluster.running();
             random.shuffle(&mut ids);
-            let count = ids.len();
-            // To each side so many that they and the member itself are a majority.
-            let reach = count.div_ceil(4);
+            let cuts = cuts(ids.len());
             let network = cluster.network()?;
-            for (index, one) in ids.iter().enumerate() {
-                for (place, other) in ids.iter().enumerate() {
-                    let apart = index.abs_diff(place);
-                    if apart.min(count - apart) > reach || count == 3 && index + place == 1 {
-                        network.set(*one, *other, Weather::cut());
-                    }
-                }
+            for (one, other) in &cuts {
+                network.set(ids[*one], ids[*other], Weather::cut());
             }
-            Ok(ids)
+            // Two members are no ring.
+            Ok(if cuts.is_empty() { Vec::new() } else { ids })
         }
         .boxed_local()
+    }
+}
+
+/// Who does not hear whom, by their places in a circle of so many; both ways.
+fn cuts(count: usize) -> Vec<(usize, usize)> {
+    // To each side so many that they and the member itself are a majority.
+    let reach = (count / 2).div_ceil(2);
+    let is_cut = |(one, other): &(usize, usize)| {
+        let apart = one.abs_diff(*other);
+        apart.min(count - apart) > reach || count == 3 && one + other == 1
+    };
+    (0..count).flat_map(|one| (0..count).map(move |other| (one, other))).filter(is_cut).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cuts;
+
+    #[test]
+    fn some_pair_is_cut_and_every_member_still_reaches_a_majority() {
+        for count in 3..=9 {
+            let cuts = cuts(count);
+            assert!(!cuts.is_empty(), "{count} members");
+            for one in 0..count {
+                let lost = cuts.iter().filter(|(from, _)| *from == one).count();
+                assert!(count - lost > count / 2, "member {one} of {count} reaches {}", count - lost);
+                let deaf = cuts.iter().filter(|(_, to)| *to == one).count();
+                assert_eq!(lost, deaf, "member {one} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_members_are_no_ring() {
+        assert!(cuts(1).is_empty() && cuts(2).is_empty());
     }
 }

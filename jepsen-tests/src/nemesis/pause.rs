@@ -37,15 +37,6 @@ impl Nemesis for Pause {
         cluster: &'a mut Cluster,
         members: &'a [u64],
     ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            for id in members {
-                cluster.resume(*id)?;
-            }
-            for id in members {
-                cluster.wait_ready(*id).await?;
-            }
-            Ok(())
-        }
-        .boxed_local()
+        async move { members.iter().try_for_each(|id| cluster.resume(*id)) }.boxed_local()
     }
 }

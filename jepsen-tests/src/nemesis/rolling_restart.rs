@@ -1,4 +1,5 @@
 //! Every member is asked to stop (SIGTERM) and started again, one after the other, as for an upgrade.
+//! One that ends with anything but success is told by [`Cluster::panics`].
 
 use std::time::Duration;
 
@@ -44,12 +45,14 @@ impl Nemesis for RollingRestart {
         members: &'a [u64],
     ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
         async move {
-            cluster.restart(members[0]).await?;
+            let mut down = members[0];
             for id in &members[1..] {
+                cluster.restart(down).await?;
                 cluster.terminate(*id, STOP_PATIENCE).await?;
-                cluster.restart(*id).await?;
+                down = *id;
             }
-            cluster.wait_all_ready().await
+            // The last one's recovery is the cluster's.
+            cluster.launch(down)
         }
         .boxed_local()
     }

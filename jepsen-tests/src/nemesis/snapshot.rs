@@ -37,16 +37,21 @@ impl Nemesis for Snapshot {
         async move {
             let victim = super::any(cluster, random);
             let had = admin::status(&cluster.member(victim).client).await;
-            let had = had.map_or(u64::MAX, |status| status.last_log_index);
+            // What it has is the measure of what it lacks later: unknown, there is none.
+            let Ok(had) = had.map(|status| status.last_log_index) else { return Ok(Vec::new()) };
             cluster.kill(victim)?;
             let others: Vec<String> =
                 cluster.running().iter().map(|id| cluster.member(*id).client.clone()).collect();
-            write_much(others, had).await.map_err(|detail| ClusterError::TooLate {
+            let purged = write_much(others, had).await.map_err(|detail| ClusterError::TooLate {
                 what: "the log is written on and purged".into(),
                 patience: WRITE_PATIENCE,
                 detail,
             })?;
-            Ok(vec![victim])
+            match purged {
+                true => Ok(vec![victim]),
+                // It would come back by the log, as after any other kill.
+                false => super::unhurt(cluster, victim).await,
+            }
         }
         .boxed_local()
     }
@@ -56,18 +61,19 @@ impl Nemesis for Snapshot {
         cluster: &'a mut Cluster,
         members: &'a [u64],
     ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        super::start_again(cluster, members).boxed_local()
+        super::launch(cluster, members).boxed_local()
     }
 }
 
 /// Writes until no member has the log behind this index any more, or time is up: a leader that has
-/// kept it for longer has another reason, and the member comes back by the log.
-async fn write_much(endpoints: Vec<String>, had: u64) -> Result<(), String> {
+/// kept it for longer has another reason. Whether it is gone.
+async fn write_much(endpoints: Vec<String>, had: u64) -> Result<bool, String> {
     let builder = Client::builder().endpoints(endpoints.clone()).connect_timeout(WRITE_PATIENCE);
     let client = builder.connect().await.map_err(|error| error.to_string())?;
     client.ensure_path("/ballast").await.map_err(|error| error.to_string())?;
     let started = Instant::now();
-    while started.elapsed() < WRITE_PATIENCE {
+    let mut is_gone = false;
+    while !is_gone && started.elapsed() < WRITE_PATIENCE {
         for _ in 0..BALLAST.0 {
             match client.set("/ballast", vec![b'b'; BALLAST.1]).await {
                 Ok(_) => {}
@@ -80,9 +86,8 @@ async fn write_much(endpoints: Vec<String>, had: u64) -> Result<(), String> {
         for endpoint in &endpoints {
             purged = purged.min(admin::status(endpoint).await.map_or(0, |status| status.purged_index));
         }
-        if purged > had {
-            break;
-        }
+        is_gone = purged > had;
     }
-    client.close().await.map_err(|error| error.to_string())
+    client.close().await.map_err(|error| error.to_string())?;
+    Ok(is_gone)
 }

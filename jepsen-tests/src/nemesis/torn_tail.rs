@@ -29,9 +29,12 @@ impl Nemesis for TornTail {
             let victim = super::leader_or_any(cluster, random).await?;
             cluster.kill(victim)?;
             let folder = cluster.member(victim).data_dir.join("log");
-            log_files::tear(&folder, random)
-                .map_err(|source| ClusterError::Files { path: folder, source })?;
-            Ok(vec![victim])
+            let torn = log_files::tear(&folder, random);
+            match torn.map_err(|source| ClusterError::Files { path: folder, source })? {
+                true => Ok(vec![victim]),
+                // A segment without any batch: nothing was torn.
+                false => super::unhurt(cluster, victim).await,
+            }
         }
         .boxed_local()
     }
@@ -41,6 +44,6 @@ impl Nemesis for TornTail {
         cluster: &'a mut Cluster,
         members: &'a [u64],
     ) -> LocalBoxFuture<'a, Result<(), ClusterError>> {
-        super::start_again(cluster, members).boxed_local()
+        super::launch(cluster, members).boxed_local()
     }
 }

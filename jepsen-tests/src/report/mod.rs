@@ -59,7 +59,7 @@ pub fn html(outcome: &Outcome, history: &History) -> String {
         row(&mut page, &finding.checker, class, &seen);
     }
     for panic in &outcome.panics {
-        row(&mut page, "panic", "invalid", panic);
+        row(&mut page, "members", "invalid", panic);
     }
     page.push_str("</table>");
     page.push_str("<h2>Successes a second</h2>");

@@ -10,12 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::server_code::{self, Stamp};
+use super::server_code::{self, Programs, Stamp};
 use crate::run::Plan;
 use crate::workloads::Door;
 use crate::{nemesis, workloads};
 
 const BEGIN: &str = "<!-- matrix: made by `jepsen-tests matrix`, not by hand -->";
+/// Operations a second of a run, and of results that do not say.
+const RATE: u32 = 300;
 const END: &str = "<!-- end of the matrix -->";
 
 /// What to run.
@@ -30,6 +32,10 @@ pub struct Arguments {
     /// Where all choices come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Operations a second, all clients of a run together, at most; results of other rates count as
+    /// missing.
+    #[arg(long, default_value_t = RATE)]
+    rate: u32,
     /// Only these workloads.
     #[arg(long, value_delimiter = ',')]
     workload: Vec<String>,
@@ -58,8 +64,17 @@ struct Row {
     members: u64,
     seed: u64,
     time_ms: u64,
-    /// The stamp of the server's code.
+    /// Operations a second, at most.
+    #[serde(default = "rate_of_old")]
+    rate: u32,
+    /// What connected the members; nothing if the result is of before it was noted.
+    #[serde(default)]
+    wires: String,
+    /// The stamp of the code under test.
     code: String,
+    /// A hash of the programs; nothing if the result is of before it was noted.
+    #[serde(default)]
+    programs: String,
     commit: String,
     /// Seconds since 1970.
     at: u64,
@@ -69,14 +84,18 @@ struct Row {
     verdict: String,
 }
 
+fn rate_of_old() -> u32 {
+    RATE
+}
+
 /// Runs what is missing and writes the table; whether all that was run is valid.
 ///
 /// # Errors
-/// Says what is in the way: no stamp, old programs, an unreadable file.
+/// Says what is in the way: no stamp, programs that are old or change meanwhile, an unreadable file.
 pub fn run(arguments: Arguments) -> Result<bool, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let stamp = server_code::stamp()?;
-    check_programs()?;
+    let programs = Programs::find()?;
     let progress =
         Progress { left: arguments.runs.unwrap_or(usize::MAX), under_way: Vec::new(), all_valid: true };
     let matrix = Matrix {
@@ -85,6 +104,7 @@ pub fn run(arguments: Arguments) -> Result<bool, String> {
         folder: super::runs_folder(arguments.folder.clone(), "matrix"),
         arguments,
         stamp,
+        programs,
         progress: Mutex::new(progress),
     };
     std::thread::scope(|scope| {
@@ -101,6 +121,7 @@ pub fn run(arguments: Arguments) -> Result<bool, String> {
 struct Matrix {
     arguments: Arguments,
     stamp: Stamp,
+    programs: Programs,
     results: PathBuf,
     readme: PathBuf,
     folder: PathBuf,
@@ -123,10 +144,54 @@ impl Matrix {
     /// Runs what is missing, one after the other.
     fn work(&self) -> Result<(), String> {
         while let Some((workload, nemesis)) = self.take()? {
-            let row = one(&self.arguments, &self.stamp, &self.folder, workload, nemesis);
+            self.programs.are_unchanged()?;
+            let row = self.one(workload, nemesis);
+            // Whose result it is would not be known.
+            self.programs.are_unchanged()?;
             self.put(&row)?;
         }
         Ok(())
+    }
+
+    fn one(&self, workload: String, nemesis: String) -> Row {
+        let Matrix { arguments, stamp, .. } = self;
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let plan = Plan {
+            workload,
+            nemesis: vec![nemesis],
+            members: arguments.members,
+            time_ms: arguments.time.as_millis() as u64,
+            seed: arguments.seed,
+            workers: 6,
+            rate: arguments.rate,
+            door: Door::Grpc,
+        };
+        let folder = self.folder.join(format!("{}-{}-{}-{at}", plan.workload, plan.nemesis[0], plan.seed));
+        let outcome = super::run_apart(&plan, &folder);
+        let verdict = super::verdict(&plan, &outcome);
+        if verdict == "valid"
+            && let Err(error) = std::fs::remove_dir_all(&folder)
+        {
+            eprintln!("{}: {error}", folder.display());
+        }
+        let (operations, faults, wires) =
+            outcome.map_or((0, 0, String::new()), |one| (one.operations, one.faults, one.wires));
+        Row {
+            workload: plan.workload,
+            nemesis: plan.nemesis.concat(),
+            members: plan.members,
+            seed: plan.seed,
+            time_ms: plan.time_ms,
+            rate: plan.rate,
+            wires,
+            code: stamp.code.clone(),
+            programs: self.programs.hash().to_owned(),
+            commit: stamp.commit.clone(),
+            at,
+            operations,
+            faults,
+            verdict,
+        }
     }
 
     fn take(&self) -> Result<Option<(String, String)>, String> {
@@ -157,18 +222,6 @@ impl Matrix {
     }
 }
 
-/// Programs that are older than the code would give it results that are not its own.
-fn check_programs() -> Result<(), String> {
-    let binaries = crate::cluster::Binaries::find().map_err(|error| error.to_string())?;
-    let built = std::fs::metadata(&binaries.quorated).and_then(|metadata| metadata.modified());
-    let built = built.map_err(|error| format!("{}: {error}", binaries.quorated.display()))?;
-    let changed = UNIX_EPOCH + Duration::from_secs(server_code::last_change()?);
-    match built < changed {
-        true => Err(format!("{} is older than the server's code: build it", binaries.quorated.display())),
-        false => Ok(()),
-    }
-}
-
 /// The workloads and nemeses whose result is missing, those without any result first.
 fn missing(rows: &[Row], arguments: &Arguments, stamp: &Stamp) -> Vec<(String, String)> {
     let is_wanted = |wanted: &[String], name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
@@ -185,6 +238,7 @@ fn missing(rows: &[Row], arguments: &Arguments, stamp: &Stamp) -> Vec<(String, S
             let is_done = |row: &Row| {
                 row.code == stamp.code
                     && row.time_ms >= arguments.time.as_millis() as u64
+                    && row.rate == arguments.rate
                     // A failure is not run again and again: the fix changes the stamp.
                     && row.seed == arguments.seed
             };
@@ -195,46 +249,6 @@ fn missing(rows: &[Row], arguments: &Arguments, stamp: &Stamp) -> Vec<(String, S
     }
     missing.sort_by_key(|(count, ..)| *count);
     missing.into_iter().map(|(_, workload, nemesis)| (workload, nemesis)).collect()
-}
-
-fn one(arguments: &Arguments, stamp: &Stamp, folder: &Path, workload: String, nemesis: String) -> Row {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let plan = Plan {
-        workload,
-        nemesis: vec![nemesis],
-        members: arguments.members,
-        time_ms: arguments.time.as_millis() as u64,
-        seed: arguments.seed,
-        workers: 6,
-        rate: 300,
-        door: Door::Grpc,
-    };
-    let folder = folder.join(format!("{}-{}-{}-{at}", plan.workload, plan.nemesis[0], plan.seed));
-    let (operations, faults, verdict) = match super::run_apart(&plan, &folder) {
-        Ok(outcome) if outcome.faults == 0 && plan.nemesis[0] != "none" => {
-            (outcome.operations, 0, "no fault was inflicted".to_owned())
-        }
-        Ok(outcome) => (outcome.operations, outcome.faults, super::verdict(&outcome)),
-        Err(reason) => (0, 0, format!("no verdict: {reason}")),
-    };
-    if verdict == "valid"
-        && let Err(error) = std::fs::remove_dir_all(&folder)
-    {
-        eprintln!("{}: {error}", folder.display());
-    }
-    Row {
-        workload: plan.workload,
-        nemesis: plan.nemesis.concat(),
-        members: plan.members,
-        seed: plan.seed,
-        time_ms: plan.time_ms,
-        code: stamp.code.clone(),
-        commit: stamp.commit.clone(),
-        at,
-        operations,
-        faults,
-        verdict,
-    }
 }
 
 fn read(path: &Path) -> Result<Vec<Row>, String> {
@@ -313,4 +327,17 @@ fn table(rows: &[Row], stamp: &Stamp) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_before_rates_and_networks_were_noted_is_read() {
+        let old = r#"{"workload":"set","nemesis":"none","members":3,"seed":1,"time_ms":60000,"code":"608a2244c607",
+            "commit":"75b61c5","at":1795303627,"operations":6967,"faults":0,"verdict":"valid"}"#;
+        let row: Row = serde_json::from_str(old).expect("a row");
+        assert_eq!((row.rate, row.wires.as_str(), row.programs.as_str()), (300, "", ""));
+    }
 }

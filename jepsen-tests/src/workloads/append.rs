@@ -65,6 +65,7 @@ impl Workload for Append {
     fn finish(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>> {
         async move {
             let session = arena.open().await?;
+            session.sync(PARENT).await?;
             let (names, _) = session.list(PARENT).await?;
             for list in names.iter().filter_map(|name| name.parse().ok()) {
                 let steps = vec![Step { list, before: None, append: None }];

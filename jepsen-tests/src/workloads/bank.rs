@@ -86,7 +86,8 @@ async fn transfer(
     let call = async {
         let (source, target) = (session.get(&path(from)).await?, session.get(&path(to)).await?);
         let (Some(has), Some(had)) = (parse(Some(&source.data)), parse(Some(&target.data))) else {
-            return Err(quorate::Error::Protocol("an account without a balance".into()));
+            // Nothing can be moved; the reads of all accounts show it.
+            return Ok(None);
         };
         let Some(left) = has.checked_sub(amount) else { return Ok(None) };
         let changes = vec![
@@ -97,7 +98,7 @@ async fn transfer(
     };
     let noted = arena
         .note(process, asked.clone(), call, |zxid| {
-            // Too little is no transfer: it is told as one of nothing.
+            // Without enough there is no transfer: it is told as one of nothing.
             let amount = if zxid.is_some() { amount } else { 0 };
             (Operation::Transfer { from, to, amount }, *zxid)
         })

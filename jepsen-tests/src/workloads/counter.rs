@@ -79,8 +79,12 @@ async fn increment(arena: &Arena, session: &Session, process: Process) -> bool {
 }
 
 async fn read(arena: &Arena, session: &Session, process: Process) -> bool {
+    let call = async {
+        session.sync(COUNTER).await?;
+        session.get(COUNTER).await
+    };
     let noted = arena
-        .note(process, Operation::ReadCounter { value: None }, session.get(COUNTER), |seen| {
+        .note(process, Operation::ReadCounter { value: None }, call, |seen| {
             let value = Some(parse(Some(&seen.data)).unwrap_or(u64::MAX));
             (Operation::ReadCounter { value }, Some(seen.zxid))
         })

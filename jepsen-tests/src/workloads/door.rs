@@ -101,6 +101,14 @@ impl Session {
         }
     }
 
+    /// After this, reads show at least what was committed before it; the SDK's do so anyway.
+    pub async fn sync(&self, path: &str) -> quorate::Result<()> {
+        match self {
+            Session::Grpc(_) => Ok(()),
+            Session::Zookeeper(client) => client.sync(path).await,
+        }
+    }
+
     /// Sets a node; −1 is any version.
     pub async fn set(&self, path: &str, data: String, version: i32) -> quorate::Result<Made> {
         match self {
@@ -143,7 +151,7 @@ impl Session {
         }
     }
 
-    /// Lists a node's children, and what the member had applied.
+    /// Lists a node's children, and what the member had applied; as fresh as [`Session::get`].
     pub async fn list(&self, path: &str) -> quorate::Result<(Vec<String>, u64)> {
         match self {
             Session::Grpc(client) => {

@@ -2,7 +2,8 @@
 //! others look which nodes are there.
 //!
 //! A session that falls silent is one whose client is gone with its whole runtime, as when its
-//! machine lost power: nobody says goodbye, and the members must find out.
+//! machine lost power: nobody says goodbye, and the members must find out. A session that a fault took
+//! from its client, or whose client gave up waiting, ends silently too.
 
 use std::time::Duration;
 
@@ -74,13 +75,34 @@ impl Workload for Ephemeral {
 
 async fn life(arena: &Arena, process: Process, session: u64, random: &mut fastrand::Rng) {
     let Ok(client) = arena.connect().await else { return };
+    if live(arena, &client, process, session, random).await {
+        let end = Operation::EndSession { session, closes: false };
+        arena.recorder.invoke(process, end.clone());
+        // Nobody keeps the session alive from here on. What is left of the client says goodbye in the
+        // next seconds, if it still can.
+        drop(client);
+        arena.recorder.ok(process, end, None);
+        return;
+    }
+    let end = Operation::EndSession { session, closes: true };
+    arena.note(process, end.clone(), client.close(), |()| (end, None)).await;
+}
+
+/// Makes some nodes and looks now and then; returns whether the client is of no more use.
+async fn live(
+    arena: &Arena,
+    client: &Client,
+    process: Process,
+    session: u64,
+    random: &mut fastrand::Rng,
+) -> bool {
     for _ in 0..random.u32(1..4) {
-        let asked = Operation::CreateEphemeral { name: random.u64(..), session };
-        let Operation::CreateEphemeral { name, .. } = asked else { return };
+        let name = random.u64(..);
+        let asked = Operation::CreateEphemeral { name, session };
         let told = asked.clone();
-        let noted = arena.note(process, asked, create(&client, name), |zxid| (told, Some(*zxid))).await;
+        let noted = arena.note(process, asked, create(client, name), |zxid| (told, Some(*zxid))).await;
         if matches!(noted, Noted::Ended) {
-            return;
+            return true;
         }
     }
     for _ in 0..random.u32(1..LOOKS) {
@@ -88,12 +110,11 @@ async fn life(arena: &Arena, process: Process, session: u64, random: &mut fastra
         if arena.stop.get() {
             break;
         }
-        if read(arena, &client, process, session).await {
-            return;
+        if read(arena, client, process, session).await {
+            return true;
         }
     }
-    let end = Operation::EndSession { session, closes: true };
-    arena.note(process, end.clone(), client.close(), |()| (end, None)).await;
+    false
 }
 
 /// The client lives and dies in a thread of its own.

@@ -1,5 +1,6 @@
 //! Nodes of one's own: each worker creates, sets and deletes nodes that nobody else touches. A retry
-//! that took effect twice shows at once: "exists already", "is not there", a version too many.
+//! that took effect twice shows at once: "exists already", "is not there", a version too many; or at the
+//! end, by the nodes that are there.
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -52,8 +53,20 @@ impl Workload for ExactlyOnce {
         .boxed_local()
     }
 
-    fn finish(&self, _: Arena) -> LocalBoxFuture<'_, quorate::Result<()>> {
-        async { Ok(()) }.boxed_local()
+    fn finish(&self, arena: Arena) -> LocalBoxFuture<'_, quorate::Result<()>> {
+        async move {
+            let client = arena.connect().await?;
+            let asked = Operation::ReadSet { elements: None };
+            arena
+                .note(0, asked, client.list(PARENT).send(), |list| {
+                    // A name that is none of ours shows as one that nobody made.
+                    let there = list.names().map(|name| name.parse().unwrap_or(u64::MAX)).collect();
+                    (Operation::ReadSet { elements: Some(there) }, Some(list.zxid.0))
+                })
+                .await;
+            client.close().await
+        }
+        .boxed_local()
     }
 
     fn checkers(&self) -> Vec<Box<dyn Checker>> {

@@ -170,9 +170,10 @@ impl Arena {
                 Noted::Refused(error)
             }
             Ok(Err(error)) => {
-                // The session's end leaves what was under way unknown; all else was never sent.
+                // The session's end leaves what was under way unknown, and so does an answer that makes
+                // no sense; all else was never sent.
                 match error {
-                    quorate::Error::OutcomeUnknown => {
+                    quorate::Error::OutcomeUnknown | quorate::Error::Protocol(_) => {
                         self.recorder.info(process, asked, Some(error.to_string()));
                     }
                     _ => self.recorder.fail(process, asked, None, error.to_string()),
@@ -213,4 +214,40 @@ fn parse(data: Option<&[u8]>) -> Option<u64> {
 /// The number at the end of a sequential node's name.
 fn number_of(name: &str) -> Option<u64> {
     name.rsplit('-').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Kind;
+
+    #[test]
+    fn an_answer_that_makes_no_sense_leaves_the_outcome_unknown() -> Result<(), Box<dyn std::error::Error>> {
+        use quorate::Error;
+        let cases = [
+            (Error::OutcomeUnknown, Kind::Info),
+            (Error::Protocol("garbage".into()), Kind::Info),
+            (Error::SessionExpired, Kind::Fail),
+            (Error::Closed, Kind::Fail),
+        ];
+        for (error, kind) in cases {
+            let recorder = Recorder::start(None)?;
+            let arena = Arena {
+                door: Door::Grpc,
+                endpoints: Vec::new(),
+                recorder: recorder.clone(),
+                workers: 1,
+                rate: 1.0,
+                stop: Rc::new(Cell::new(false)),
+            };
+            let asked = Operation::Add { element: 1 };
+            let told = asked.clone();
+            let call = async { Err::<(), _>(error.clone()) };
+            let noting = arena.note(1, asked, call, |()| (told, None));
+            let noted = crate::run_local(async { Ok::<_, std::io::Error>(noting.await) })?;
+            assert!(matches!(noted, Noted::Ended), "{noted:?}");
+            assert_eq!(recorder.finish()?.entries[1].kind, kind, "{error}");
+        }
+        Ok(())
+    }
 }

@@ -4,7 +4,8 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use quorate::ErrorKind;
 
-use super::{Arena, Noted, Session, Workload, parse};
+use super::door::{Seen, Session};
+use super::{Arena, Noted, Workload, parse};
 use crate::checkers::Checker;
 use crate::checkers::linearizable::Linearizable;
 use crate::history::{Operation, Process};
@@ -98,14 +99,19 @@ async fn read(arena: &Arena, client: &Session, process: Process, key: u32, versi
     let at = path(key);
     let noted = arena
         .note(process, Operation::Read { key, value: None }, client.get(&at), |seen| {
-            let value = parse(Some(&seen.data)).map(|value| (value, seen.version));
-            (Operation::Read { key, value }, Some(seen.zxid))
+            (was_read(key, seen), Some(seen.zxid))
         })
         .await;
     if let Noted::Ok(seen) = &noted {
         versions[key as usize] = seen.version;
     }
     matches!(noted, Noted::Ended)
+}
+
+/// What is no number shows as one that nobody wrote.
+fn was_read(key: u32, seen: &Seen) -> Operation {
+    let value = parse(Some(&seen.data)).unwrap_or(u64::MAX);
+    Operation::Read { key, value: Some((value, seen.version)) }
 }
 
 async fn write(
@@ -155,4 +161,32 @@ async fn compare_and_set(
         versions[key as usize] = *version;
     }
     matches!(noted, Noted::Ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkers::Verdict;
+    use crate::history::{Entry, History, Kind};
+
+    #[test]
+    fn data_that_is_no_number_is_no_register_that_anybody_wrote() {
+        let judged = |data: &'static str| {
+            let seen = Seen { data: data.into(), version: 0, zxid: 7 };
+            let asked = (Kind::Invoke, Operation::Read { key: 1, value: None });
+            let entries = [asked, (Kind::Ok, was_read(1, &seen))].map(|(kind, operation)| Entry {
+                time_us: 0,
+                process: 1,
+                kind,
+                operation,
+                zxid: None,
+                error: None,
+            });
+            Linearizable { initial: (0, 0) }.check(&History { entries: entries.into() })
+        };
+        assert!(judged("0").is_valid());
+        for data in ["", "0x", "\u{fffd}"] {
+            assert!(matches!(judged(data), Verdict::Invalid { .. }), "{data:?}");
+        }
+    }
 }

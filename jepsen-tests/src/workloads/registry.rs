@@ -19,7 +19,7 @@ const SERVICE: &str = "orders";
 const KEYS: u32 = 200;
 /// Instances that a worker has at a time, at most.
 const INSTANCES: usize = 4;
-/// How long followers may take to hear of the last change.
+/// How long followers may take to hear of the last change, from when the members show no other.
 const CONVERGENCE: Duration = Duration::from_secs(20);
 
 /// See the file's comment.
@@ -96,8 +96,8 @@ impl Workload for Registry {
 }
 
 impl Registry {
-    /// Waits until nobody changes anything and the follower knows what the cluster knows, or time is
-    /// up; notes what it knows then.
+    /// Waits until nobody changes anything and the follower knows what the members have, or time is up;
+    /// notes what it knows then and what they had.
     async fn converge(&self, arena: &Arena, process: Process, client: &Client, follower: &ServiceFollower) {
         while self.quiet.get() < arena.workers {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -105,27 +105,32 @@ impl Registry {
         // Sessions of clients that gave up may still expire: a while without a change is needed.
         let asked = Operation::Follow { instances: None, ring: None };
         let call = async {
-            let started = tokio::time::Instant::now();
+            let mut unchanged_since = tokio::time::Instant::now();
             let mut before = Vec::new();
             let mut same = 0;
-            while started.elapsed() < CONVERGENCE && same < 3 {
+            while unchanged_since.elapsed() < CONVERGENCE && same < 3 {
                 tokio::time::sleep(super::SESSION_TIMEOUT / 2).await;
                 let registered = client.registry().service(SERVICE).await?;
                 let truth = numbers(&registered);
                 let known = numbers(&follower.current());
+                if truth != before {
+                    unchanged_since = tokio::time::Instant::now();
+                }
                 same = if truth == known && truth == before { same + 1 } else { 0 };
                 before = truth;
             }
-            Ok(())
+            Ok(before)
         };
         // Longer than a worker's patience with one answer.
         let noted = arena
-            .note_within(CONVERGENCE * 2, process, asked, call, |()| {
+            .note_within(CONVERGENCE * 2, process, asked, call, |_| {
                 let instances = Some(numbers(&follower.current()));
                 (Operation::Follow { instances, ring: Some(ring(follower)) }, None)
             })
             .await;
-        drop(noted);
+        if let Noted::Ok(truth) = noted {
+            arena.recorder.ok(process, Operation::Follow { instances: Some(truth), ring: None }, None);
+        }
     }
 }
 

@@ -68,7 +68,10 @@ impl Workload for Set {
 }
 
 async fn read(arena: &Arena, client: &Session, process: Process) -> bool {
-    let call = client.list(PARENT);
+    let call = async {
+        client.sync(PARENT).await?;
+        client.list(PARENT).await
+    };
     let noted = arena
         .note(process, Operation::ReadSet { elements: None }, call, |(names, zxid)| {
             // A name that is no element shows as one that nobody added.

@@ -23,6 +23,7 @@ const DELETE: i32 = 2;
 const GET: i32 = 4;
 const SET: i32 = 5;
 const LIST: i32 = 8;
+const SYNC: i32 = 9;
 const CHECK: i32 = 13;
 const MULTI: i32 = 14;
 const CLOSE: i32 = -11;
@@ -117,6 +118,11 @@ impl Client {
         let names = (0..count).map(|_| buffer(&mut reply));
         let names = names.map(|name| name.map(|name| String::from_utf8_lossy(&name).into_owned()));
         Ok((names.collect::<Result<_>>()?, zxid))
+    }
+
+    /// Waits until the member has applied what was committed before.
+    pub async fn sync(&self, path: &str) -> Result<()> {
+        self.ask(SYNC, text(path)).await.map(drop)
     }
 
     /// All changes or none.
@@ -297,4 +303,83 @@ fn buffer(reply: &mut Bytes) -> Result<Bytes> {
         return Err(Error::Protocol("a reply that is cut short".into()));
     }
     Ok(reply.split_to(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::history::Recorder;
+    use crate::workloads::{Arena, Door, Workload, counter, register, set};
+
+    /// A member that has nothing but what is asked for, and remembers what that was.
+    async fn serve(listener: TcpListener, asked: Rc<RefCell<Vec<i32>>>) -> std::io::Result<()> {
+        loop {
+            let (mut stream, _) = listener.accept().await?;
+            frame(&mut stream).await?;
+            let mut granted = BytesMut::new();
+            granted.put_i32(0);
+            granted.put_i32(4_000);
+            granted.put_i64(1);
+            put_buffer(&mut granted, &[0; 16]);
+            let mut framed = BytesMut::new();
+            put_buffer(&mut framed, &granted);
+            stream.write_all(&framed).await?;
+            while let Ok(mut request) = frame(&mut stream).await {
+                let (xid, kind) = (request.get_i32(), request.get_i32());
+                asked.borrow_mut().push(kind);
+                let mut reply = BytesMut::new();
+                reply.put_i32(xid);
+                reply.put_i64(7);
+                reply.put_i32(0);
+                match kind {
+                    GET => {
+                        put_buffer(&mut reply, b"0");
+                        reply.put_bytes(0, 68);
+                    }
+                    LIST => reply.put_i32(0),
+                    _ => put_buffer(&mut reply, b"/"),
+                }
+                let mut framed = BytesMut::new();
+                put_buffer(&mut framed, &reply);
+                stream.write_all(&framed).await?;
+            }
+        }
+    }
+
+    /// What a workload asks at its end.
+    fn asked_by(workload: impl Workload) -> Result<Vec<i32>, Box<dyn std::error::Error>> {
+        let recorder = Recorder::start(None)?;
+        let asked = Rc::new(RefCell::new(Vec::new()));
+        let finishing = async {
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let arena = Arena {
+                door: Door::Zookeeper,
+                endpoints: vec![listener.local_addr()?.to_string()],
+                recorder,
+                workers: 1,
+                rate: 1.0,
+                stop: Rc::new(Cell::new(false)),
+            };
+            let member = tokio::task::spawn_local(serve(listener, asked.clone()));
+            let finished = workload.finish(arena).await;
+            member.abort();
+            finished.map_err(std::io::Error::other)
+        };
+        crate::run_local(finishing)?;
+        Ok(asked.take())
+    }
+
+    #[test]
+    fn what_must_be_fresh_is_read_behind_a_sync_and_registers_are_read_as_the_member_has_them()
+    -> Result<(), Box<dyn std::error::Error>> {
+        assert_eq!(asked_by(set::Set)?, [SYNC, LIST, CLOSE]);
+        assert_eq!(asked_by(counter::Counter)?, [SYNC, GET, CLOSE]);
+        assert_eq!(asked_by(register::Register)?, [GET, CLOSE]);
+        Ok(())
+    }
 }

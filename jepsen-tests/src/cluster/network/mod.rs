@@ -158,6 +158,11 @@ impl Network {
         }
     }
 
+    /// Whether single frames pass through, which can arrive twice; a proxy moves streams of bytes.
+    pub fn moves_frames(&self) -> bool {
+        matches!(self.wires, Wires::Cards(_))
+    }
+
     /// Puts everything right again.
     pub fn calm(&self) {
         match &self.wires {

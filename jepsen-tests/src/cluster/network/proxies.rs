@@ -9,7 +9,7 @@
 //! Who has connected is read from the kernel's tables: the connection's inode, and which member's
 //! process holds it; nobody else's is the harness'. A proxy moves bytes, not frames: over a cut it
 //! lets them wait, and what a wire loses or reorders only comes late here, for that is what TCP makes
-//! of it. Frames that arrive twice leave no trace. It knows nothing of what the bytes mean.
+//! of it. None arrives twice ([`super::Network::moves_frames`]). It knows nothing of what the bytes mean.
 
 use std::collections::HashMap;
 use std::io;
