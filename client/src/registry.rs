@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use quorate_core::change::{EventKind, Value};
-use quorate_core::command::{MultiOperation, Operation};
+use quorate_core::command::{Guard, MultiOperation, Operation};
 use quorate_core::error::{Error as Refusal, ErrorKind};
 use quorate_core::id::{SessionId, Zxid};
 pub use quorate_core::registry::{
@@ -151,7 +151,13 @@ impl Registry {
                 registration::change(&service, &entry, &instance).map_err(|error| self.refused(error))?;
             match self.write(write).await {
                 Ok(_) => return Ok(()),
-                Err(error) if matches!(error.kind(), ErrorKind::BadVersion | ErrorKind::NoNode) => {
+                // Somebody else's write came between.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::BadVersion | ErrorKind::GuardFailed | ErrorKind::NoNode
+                    ) =>
+                {
                     last = Some(error);
                 }
                 Err(error) => return Err(error),
@@ -223,7 +229,9 @@ impl Registry {
                         self.make_parents(service).await?;
                         last = Some(error);
                     }
-                    ErrorKind::NodeExists | ErrorKind::BadVersion => last = Some(error),
+                    ErrorKind::NodeExists | ErrorKind::BadVersion | ErrorKind::GuardFailed => {
+                        last = Some(error);
+                    }
                     _ => return Err(error),
                 },
             }
@@ -302,8 +310,10 @@ fn anew(
     let Operation::Create(create) = registration::register(service, instance, session, None)? else {
         return Err(Refusal::new(ErrorKind::Internal, "an instance is registered by creating its node"));
     };
-    let delete = MultiOperation::Delete { path: create.path.clone(), version: standing.version };
-    Ok(Operation::Multi(vec![delete, MultiOperation::Create(create)]))
+    let path = create.path.clone();
+    let guard = MultiOperation::Guard(Guard::Created { path: path.clone(), zxid: standing.registered });
+    let delete = MultiOperation::Delete { path, version: standing.version };
+    Ok(Operation::Multi(vec![guard, delete, MultiOperation::Create(create)]))
 }
 
 /// An instance that is registered for as long as this lives and the session does. Dropping it

@@ -194,6 +194,40 @@ fn duplicates_are_refused_and_higher_generations_replace() {
 }
 
 #[test]
+fn what_was_judged_of_a_registration_does_not_touch_the_one_in_its_place() {
+    let (mut world, orders) = (World::new(), name("orders"));
+    let (first, second) = (world.open_session(), world.open_session());
+    let old = Instance { health: Health::Critical, ..instance("a") };
+    world.register(&orders, &old, Some(first)).expect("registers");
+    let judged = world.service(&orders).expect("there").entry("a").expect("there").clone();
+    let new = Instance { generation: 1, address: "10.0.0.2".into(), ..old.clone() };
+    world.register(&orders, &new, Some(second)).expect("replaces");
+    let standing = world.service(&orders).expect("there").entry("a").expect("there").clone();
+    assert_eq!(standing.version, judged.version, "or the version alone would tell them apart");
+    // What a check found, the old process's update and farewell, and a generation between.
+    let found = Instance { health: Health::Passing, ..old.clone() };
+    let update = Instance { weight: 5, ..old.clone() };
+    let between = Instance { generation: 1, ..old.clone() };
+    let late = [
+        (first, registration::change(&orders, &judged, &found).expect("valid")),
+        (first, registration::register(&orders, &update, Some(first), Some(&judged)).expect("its owner")),
+        (first, registration::register(&orders, &between, Some(first), Some(&judged)).expect("higher")),
+        (first, registration::deregister(&orders, &judged)),
+    ];
+    for (session, write) in late {
+        assert_eq!(world.write_in(session, write.clone()), Err(ErrorKind::GuardFailed), "{write:?}");
+        assert_eq!(world.service(&orders).expect("there").entry("a"), Some(&standing));
+    }
+    // A change of the same registration is told as such.
+    let change = registration::change(&orders, &standing, &Instance { weight: 2, ..new.clone() });
+    world.write(change.expect("valid")).expect("changes");
+    assert_eq!(world.write(registration::deregister(&orders, &standing)), Err(ErrorKind::BadVersion));
+    let changed = world.service(&orders).expect("there").entry("a").expect("there").clone();
+    world.write(registration::deregister(&orders, &changed)).expect("removes");
+    assert!(world.service(&orders).expect("there").entries().is_empty());
+}
+
+#[test]
 fn a_version_is_answered_or_gone_but_never_wrong() {
     let (mut world, orders) = (World::new(), name("orders"));
     let mut owners = Vec::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use quorate_core::error::{Error, ErrorKind};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::coordinator::Coordinator;
@@ -32,6 +32,9 @@ use crate::zoo_cfg;
 
 /// How long clients get to notice that this member stops.
 const DRAIN: Duration = Duration::from_millis(300);
+/// How long the process waits for what still runs on threads: a name that no server knows is looked up
+/// for longer than anybody who stops a member waits.
+const LEFT_BEHIND: Duration = Duration::from_secs(3);
 
 /// Why a member does not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -97,10 +100,12 @@ pub fn run(
     let config = settings.into_config()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let (ready, _) = oneshot::channel();
         serve(config, Environment::system(), stop_signal(), ready).await
-    })
+    });
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    outcome
 }
 
 /// Makes a data directory out of a snapshot file.
@@ -187,7 +192,8 @@ pub async fn serve(
     let rooms = open_rooms(&config, &ground, founded, metrics).await?;
     let Rooms { coordinator, replica, local, mut tasks } = rooms;
     let http = http::serve(pages, coordinator.clone());
-    let grpc = grpc::serve(clients, coordinator.clone(), config.super_digest.clone());
+    let (stopping, is_stopping) = watch::channel(false);
+    let grpc = grpc::serve(clients, coordinator.clone(), config.super_digest.clone(), is_stopping);
     let door = zookeeper::Door::new(
         coordinator.clone(),
         config.super_digest.clone(),
@@ -218,6 +224,7 @@ pub async fn serve(
         () = &mut shutdown => Ok(()),
         reason = replica.failed() => Err(ServerError::Stopped(reason)),
     };
+    stopping.send_replace(true);
     if outcome.is_ok() {
         replica.hand_over().await;
     }

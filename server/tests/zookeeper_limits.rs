@@ -120,7 +120,9 @@ fn a_client_that_reads_gets_more_than_a_queue_holds() {
     let (mut stream, mut wire) = bare_session(&member);
     scope(|scope| {
         scope.spawn(move || {
-            stream.write_all(&framed(1, GET_DATA, &read("/large", false)).repeat(400)).expect("a live socket");
+            stream
+                .write_all(&framed(1, GET_DATA, &read("/large", false)).repeat(400))
+                .expect("a live socket");
         });
         for _ in 0..400 {
             assert_eq!(wire.receive().expect("each has its answer").error, 0);

@@ -2,12 +2,14 @@
 //!
 //! A registration creates the instance's node. One that stands already is replaced, in one
 //! transaction, by a higher generation; updated by whoever owns it; and kept against anybody else.
-//! Each write names the version that it judged, so a race ends in a refusal and another look.
+//! Each write names the registration and the version that it judged, so a race ends in a refusal
+//! (`GuardFailed` or `BadVersion`) and another look. The version alone would not do: a registration
+//! that takes another's place begins at version 0 again.
 
 use super::service::Entry;
 use super::{Instance, ServiceName};
 use crate::acl::AclEntry;
-use crate::command::{Create, MultiOperation, Operation};
+use crate::command::{Create, Guard, MultiOperation, Operation};
 use crate::error::{Error, ErrorKind};
 use crate::id::SessionId;
 use crate::znode::CreateMode;
@@ -36,11 +38,13 @@ pub fn register(
     let owner = session.unwrap_or_default();
     let (mine, theirs) = (instance.generation, existing.instance.generation);
     if mine > theirs {
-        let delete = MultiOperation::Delete { path, version: existing.version };
-        return Ok(Operation::Multi(vec![delete, MultiOperation::Create(create)]));
+        let delete = MultiOperation::Delete { path: path.clone(), version: existing.version };
+        return Ok(judged(path, existing, [delete, MultiOperation::Create(create)]));
     }
     if mine == theirs && owner == existing.owner {
-        return Ok(Operation::SetData { path, data: create.data, version: existing.version });
+        let set =
+            MultiOperation::SetData { path: path.clone(), data: create.data, version: existing.version };
+        return Ok(judged(path, existing, [set]));
     }
     Err(Error::new(
         ErrorKind::NodeExists,
@@ -53,16 +57,26 @@ pub fn register(
 }
 
 /// The write that changes a registered instance's record and nothing of its life.
+///
+/// # Errors
+/// Those of [`Instance::validate`].
 pub fn change(service: &ServiceName, existing: &Entry, instance: &Instance) -> Result<Operation, Error> {
     instance.validate()?;
-    Ok(Operation::SetData {
-        path: service.instance_path(&instance.id),
-        data: Some(instance.encode()),
-        version: existing.version,
-    })
+    let path = service.instance_path(&instance.id);
+    let data = Some(instance.encode());
+    let set = MultiOperation::SetData { path: path.clone(), data, version: existing.version };
+    Ok(judged(path, existing, [set]))
 }
 
 /// The write that removes an instance as it was seen.
 pub fn deregister(service: &ServiceName, existing: &Entry) -> Operation {
-    Operation::Delete { path: service.instance_path(&existing.instance.id), version: existing.version }
+    let path = service.instance_path(&existing.instance.id);
+    let delete = MultiOperation::Delete { path: path.clone(), version: existing.version };
+    judged(path, existing, [delete])
+}
+
+/// These operations on an instance's node, as long as it is still that of the registration judged.
+fn judged(path: String, existing: &Entry, operations: impl IntoIterator<Item = MultiOperation>) -> Operation {
+    let guard = MultiOperation::Guard(Guard::Created { path, zxid: existing.registered });
+    Operation::Multi(std::iter::once(guard).chain(operations).collect())
 }

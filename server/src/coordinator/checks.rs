@@ -44,16 +44,20 @@ pub enum Finding {
     Doubtful(String),
     /// It does not answer as it should; why.
     Bad(String),
+    /// It was not asked, for want of something of this member's own: this says nothing of it.
+    Unasked,
 }
 
 /// Asks an instance how it is. An implementer opens its own connection, keeps none, and need not
-/// bound its time: the caller does.
+/// bound its time: the caller gives it up after `limit`. What it waits for before it can ask must end
+/// earlier, in [`Finding::Unasked`].
 pub trait Prober: Send + Sync + Debug + 'static {
     /// Asks `address` (host:port) in the way of `kind`.
     fn probe<'a>(
         &'a self,
         address: &'a str,
         kind: &'a CheckKind,
+        limit: Duration,
     ) -> Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
 }
 
@@ -78,6 +82,7 @@ impl Streak {
                 // From critical it takes a rise; between passing and warning one result.
                 (current != Health::Critical || self.good >= check.rise).then_some(health)
             }
+            Finding::Unasked => None,
         };
         wanted.filter(|health| *health != current)
     }
@@ -219,7 +224,7 @@ impl Coordinator {
 
 async fn probe(prober: Arc<dyn Prober>, probed: Probed, address: String, check: Check) -> (Probed, Finding) {
     let limit = Duration::from_millis(check.timeout_ms.into());
-    let finding = timeout(limit, prober.probe(&address, &check.kind)).await;
+    let finding = timeout(limit, prober.probe(&address, &check.kind, limit)).await;
     (probed, finding.unwrap_or_else(|_| Finding::Bad(format!("no answer within {} ms", check.timeout_ms))))
 }
 
@@ -258,7 +263,9 @@ impl Ward {
                     watched.planned = Some(first);
                     self.due.insert((first, name.clone()));
                 }
-                let is_critical = entry.instance.health == Health::Critical;
+                // Maintenance is not counted: its operator has said what becomes of it.
+                let is_critical =
+                    entry.instance.health == Health::Critical && entry.instance.mode != Mode::Maintenance;
                 watched.critical_since = is_critical.then(|| watched.critical_since.unwrap_or(now));
                 let mode = entry.instance.mode;
                 let drained = watched.draining_since.filter(|(known, _)| *known == mode);
@@ -306,7 +313,7 @@ impl Ward {
         let Some(check) = &instance.check else { return };
         let Some(health) = watched.streak.count(check, instance.health, finding) else { return };
         let mut reason = match finding {
-            Finding::Good => String::new(),
+            Finding::Good | Finding::Unasked => String::new(),
             Finding::Doubtful(why) | Finding::Bad(why) => why.replace(char::is_control, " "),
         };
         let most = quorate_core::registry::instance::TEXT_BYTES_MAX;
@@ -462,6 +469,36 @@ mod tests {
             assert_eq!(ward.verdicts.len(), usize::from(second == 10), "after {second} s");
         }
         assert_eq!(ward.verdicts, [(name, Verdict::Removal(Zxid(11)))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_in_maintenance_is_not_removed_and_its_time_begins_anew_afterwards() {
+        let (mut ward, start) = (Ward::default(), Instant::now());
+        let name: Name = ("orders".parse().expect("valid"), "a".into());
+        let check = Some(Check { remove_after_ms: 10_000, ..Check::new(CheckKind::Tcp) });
+        let ill = Instance { health: Health::Critical, check, ..Instance::new("a", "10.0.0.1", 80) };
+        for second in 0..=40 {
+            let mode = if (5..=30).contains(&second) { Mode::Maintenance } else { Mode::Serving };
+            let now = start + Duration::from_secs(second);
+            ward.look_through(&catalog(&Instance { mode, ..ill.clone() }, 1, 1 + second), now);
+            ward.judge_overdue(now);
+            assert!(ward.verdicts.is_empty(), "after {second} s");
+        }
+        let now = start + Duration::from_secs(41);
+        ward.look_through(&catalog(&ill, 1, 42), now);
+        ward.judge_overdue(now);
+        assert_eq!(ward.verdicts, [(name, Verdict::Removal(Zxid(42)))]);
+    }
+
+    #[test]
+    fn not_to_have_been_asked_says_nothing() {
+        let check = Check { rise: 2, fall: 2, ..Check::new(CheckKind::Tcp) };
+        let mut streak = Streak::default();
+        assert_eq!(streak.count(&check, Health::Passing, &bad()), None);
+        for _ in 0..10 {
+            assert_eq!(streak.count(&check, Health::Passing, &Finding::Unasked), None);
+        }
+        assert_eq!(streak.count(&check, Health::Passing, &bad()), Some(Health::Critical));
     }
 
     #[tokio::test(start_paused = true)]

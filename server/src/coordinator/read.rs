@@ -20,6 +20,8 @@ use super::Coordinator;
 
 /// How long a read waits for a quorum or for this member to catch up.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long readiness waits for a quorum.
+const READY_PATIENCE: Duration = Duration::from_millis(1500);
 
 impl Coordinator {
     /// A read without a session.
@@ -37,6 +39,17 @@ impl Coordinator {
         check_paths(self, request)?;
         self.wait_fresh(needed(request, consistency)).await?;
         Ok(self.shared.local.read(identities, request))
+    }
+
+    /// Whether this member can serve now: a leader is known and a quorum answers.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn wait_ready(&self) -> Result<(), Error> {
+        let answered = timeout(READY_PATIENCE, self.shared.replica.read_barrier()).await;
+        answered.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Unavailable, "no quorum answered; are a majority of members up?"))
+        })
     }
 
     /// Waits until this member may answer a read of this consistency.

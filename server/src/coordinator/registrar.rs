@@ -96,13 +96,38 @@ impl Damper {
     }
 }
 
-/// Ends a session that was opened for nothing.
-struct Abandon<'a> {
-    coordinator: &'a Coordinator,
+/// Ends a session that was opened for one call when the call comes to nothing: it is refused, or its
+/// caller goes.
+///
+/// Under a request id the session is not this call's alone: a retry, on any member, goes on with it. Then
+/// nothing is ended here, and a session that nobody goes on with ends by its timeout.
+#[derive(Debug)]
+pub struct Abandon {
+    coordinator: Coordinator,
     session: Option<(SessionId, [u8; 16])>,
 }
 
-impl Drop for Abandon<'_> {
+impl Abandon {
+    /// Of the session that `lease` has, opened for a call with this request id.
+    pub fn new(coordinator: &Coordinator, lease: &Connection, request: Option<&RequestId>) -> Abandon {
+        let session = (lease.attachment.session, lease.attachment.password);
+        Abandon { coordinator: coordinator.clone(), session: request.is_none().then_some(session) }
+    }
+
+    /// The session is the caller's now, or has ended.
+    pub fn keep(&mut self) {
+        self.session = None;
+    }
+
+    /// How the call ended: whose session was moved has nothing to end.
+    pub fn settle<T>(&mut self, outcome: &Result<T, Error>) {
+        if outcome.as_ref().err().is_none_or(|error| error.kind == ErrorKind::SessionMoved) {
+            self.keep();
+        }
+    }
+}
+
+impl Drop for Abandon {
     fn drop(&mut self) {
         if let Some((session, password)) = self.session {
             self.coordinator.abandon_session(session, password);
@@ -118,7 +143,8 @@ impl Coordinator {
     /// `Throttled` if it comes and goes too often; `BadArguments` and `TooLarge` by field.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the outcome unknown; a lease that was opened for it ends.
+    /// Dropping the future leaves the outcome unknown; a lease that was opened for it ends, at once or,
+    /// under a request id, by its timeout.
     pub async fn register(
         &self,
         service: &ServiceName,
@@ -137,24 +163,27 @@ impl Coordinator {
             registration::register(service, &instance, Some(SessionId(0)), Some(standing))?;
         }
         instance.begin(standing.as_ref().map(|standing| &standing.instance));
-        let mut abandon = Abandon { coordinator: self, session: None };
+        let mut abandon = None;
         let mut lease = match lifetime {
             Lifetime::Lasting => None,
             Lifetime::Shared { session, password } => {
                 Some(self.connect_lease(Some((session, password)), 0, &identities).await?)
             }
             Lifetime::Leased { ttl_ms } => {
-                let resume = match request {
+                let resume = match request.clone() {
                     Some(request) => Some(self.open_session_once(ttl_ms, identities.clone(), request).await?),
                     None => None,
                 };
                 let lease = self.connect_lease(resume, ttl_ms, &identities).await?;
-                abandon.session = Some((lease.attachment.session, lease.attachment.password));
+                abandon = Some(Abandon::new(self, &lease, request.as_ref()));
                 Some(lease)
             }
         };
-        let zxid = self.register_with(service, &instance, lease.as_mut(), &identities).await?;
-        abandon.session = None;
+        let registered = self.register_with(service, &instance, lease.as_mut(), &identities).await;
+        if let Some(abandon) = &mut abandon {
+            abandon.settle(&registered);
+        }
+        let zxid = registered?;
         let lease = lease.map(|lease| lease.attachment);
         let lease = lease.map(|lease| (lease.session, lease.password, lease.timeout_ms));
         Ok(Registered { zxid, lease })
@@ -184,12 +213,12 @@ impl Coordinator {
                         last = error;
                     }
                     // Somebody else's write came between.
-                    ErrorKind::NodeExists | ErrorKind::BadVersion => last = error,
-                    _ => return Err(error),
+                    ErrorKind::NodeExists | ErrorKind::BadVersion | ErrorKind::GuardFailed => last = error,
+                    _ => return Err(of_the_whole(error)),
                 },
             }
         }
-        Err(last)
+        Err(of_the_whole(last))
     }
 
     /// A connection to a lease's session, or to a new one.
@@ -264,17 +293,20 @@ impl Coordinator {
         }
     }
 
-    /// Removes an instance; the transaction, or 0 if it was not registered.
+    /// Removes an instance; the transaction, or 0 if it was not registered. One that takes its place
+    /// meanwhile stays.
     pub async fn deregister(
         &self,
         service: &ServiceName,
         id: &str,
         identities: &[Identity],
     ) -> Result<Zxid, Error> {
-        match self
-            .change_entry(service, id, identities, |entry| Ok(Some(registration::deregister(service, entry))))
-            .await
-        {
+        let mut judged = None;
+        let removal = |entry: &Entry| {
+            let is_same = *judged.get_or_insert(entry.registered) == entry.registered;
+            Ok(is_same.then(|| registration::deregister(service, entry)))
+        };
+        match self.change_entry(service, id, identities, removal).await {
             Err(error) if error.kind == ErrorKind::NoNode => Ok(Zxid(0)),
             outcome => outcome,
         }
@@ -305,7 +337,7 @@ impl Coordinator {
         service: &ServiceName,
         id: &str,
         identities: &[Identity],
-        change: impl Fn(&Entry) -> Result<Option<Operation>, Error>,
+        mut change: impl FnMut(&Entry) -> Result<Option<Operation>, Error>,
     ) -> Result<Zxid, Error> {
         self.wait_directory(Consistency::Linearizable).await?;
         let mut last = Error::from(ErrorKind::Overloaded);
@@ -317,11 +349,13 @@ impl Coordinator {
             let reply = self.write(identities.to_vec(), operation, None).await?;
             match reply.result {
                 Ok(_) => return Ok(reply.zxid),
-                Err(error) if matches!(error.kind, ErrorKind::BadVersion | ErrorKind::NoNode) => last = error,
-                Err(error) => return Err(error),
+                Err(error) => match error.kind {
+                    ErrorKind::BadVersion | ErrorKind::GuardFailed | ErrorKind::NoNode => last = error,
+                    _ => return Err(of_the_whole(error)),
+                },
             }
         }
-        Err(last)
+        Err(of_the_whole(last))
     }
 
     /// Sets a service's policy, or removes it.
@@ -373,4 +407,9 @@ impl Coordinator {
         }
         Err(last)
     }
+}
+
+/// The refusal of a call that its caller did not make as a multi.
+fn of_the_whole(error: Error) -> Error {
+    Error { operation: None, ..error }
 }

@@ -3,20 +3,28 @@
 //! A report costs no write of its own. An instance's record changes when its health does, at most
 //! once in [`HEALTH_PACE`], and for its load at most once in [`LOAD_PACE`]; of what comes between,
 //! the last counts. So an instance that flaps a hundred times a second is written once a second.
+//!
+//! What could not be written, for want of a leader perhaps, waits again: until it is written, newer news
+//! of it comes, or the registration that it was said of is gone.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use quorate_core::acl::Identity;
+use quorate_core::acl::{Identity, Permissions, permits};
 use quorate_core::error::{Error, ErrorKind};
+use quorate_core::id::Zxid;
 use quorate_core::registry::instance::{LOAD_MAX, TEXT_BYTES_MAX};
 use quorate_core::registry::names::{check_label, check_range, check_text};
 use quorate_core::registry::{Entry, Health, Instance, ServiceName, registration};
+use quorate_core::reply::ReadResult;
+use quorate_core::request::ReadRequest;
+use quorate_core::state::{Caller, State};
 use tokio::time::{Instant, sleep};
 
 use super::Coordinator;
+use super::directory::superuser;
 
 /// From one written health of an instance to the next.
 const HEALTH_PACE: Duration = Duration::from_secs(1);
@@ -48,6 +56,8 @@ pub(super) struct Reports {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// The registration of which it is said.
+    registered: Zxid,
     health: Option<(Health, String)>,
     load: Option<u32>,
     identities: Vec<Identity>,
@@ -63,6 +73,13 @@ impl Waiting {
             || self.load.is_some() && is_past(self.load_written, LOAD_PACE)
     }
 
+    /// Another registration in its place begins without news; the pace is the instance's.
+    fn begin(&mut self, registered: Zxid) {
+        if self.registered != registered {
+            (self.registered, self.health, self.load) = (registered, None, None);
+        }
+    }
+
     fn is_idle(&self, now: Instant) -> bool {
         let last = self.health_written.max(self.load_written);
         self.health.is_none()
@@ -75,7 +92,8 @@ impl Coordinator {
     /// Takes reports of a service's instances in; how many name none that is registered.
     ///
     /// # Errors
-    /// `BadArguments` and `TooLarge` by field; `Overloaded` if too many instances report.
+    /// `BadArguments` and `TooLarge` by field, and `NoAuth` for an instance that the caller may not
+    /// change: nothing is taken in then. `Overloaded` if too many instances report.
     pub fn report(
         &self,
         service: &ServiceName,
@@ -90,19 +108,30 @@ impl Coordinator {
             }
         }
         let current = self.service(service);
-        let mut unknown = 0;
-        for report in reports {
-            let Some(entry) = current.entry(&report.id) else {
-                unknown += 1;
-                continue;
-            };
+        let given = reports.len();
+        let known = reports.into_iter().filter_map(|report| Some((current.entry(&report.id)?, report)));
+        let known: Vec<(&Arc<Entry>, Report)> = known.collect();
+        for (entry, report) in &known {
             if report.health.is_some() && entry.instance.check.is_some() {
                 let detail = format!("reports.health: instance {} is checked by the cluster", report.id);
                 return Err(Error::new(ErrorKind::BadArguments, detail));
             }
+        }
+        // Judged again when it is written; but what waits is not anybody's to displace.
+        self.shared.local.with_state(|state| {
+            known.iter().try_for_each(|(_, report)| {
+                let path = service.instance_path(&report.id);
+                match may_change(state, &path, identities) {
+                    true => Ok(()),
+                    false => Err(Error::new(ErrorKind::NoAuth, path)),
+                }
+            })
+        })?;
+        let unknown = given - known.len();
+        for (entry, report) in known {
             self.gather(service, entry, report, identities)?;
         }
-        Ok(unknown)
+        Ok(u32::try_from(unknown).unwrap_or(u32::MAX))
     }
 
     fn gather(
@@ -124,15 +153,30 @@ impl Coordinator {
                 return Err(Error::new(ErrorKind::Overloaded, detail));
             }
         }
-        let entry = waiting.entry(key).or_default();
-        if report.health.is_some() {
-            entry.health = report.health;
-        }
-        if report.load.is_some() {
-            entry.load = report.load;
-        }
-        entry.identities = identities.to_vec();
+        let waits = waiting.entry(key).or_default();
+        waits.begin(entry.registered);
+        waits.health = report.health.or(waits.health.take());
+        waits.load = report.load.or(waits.load);
+        waits.identities = identities.to_vec();
         Ok(())
+    }
+
+    /// Lets what could not be written wait again, behind newer news. What there is no room for is lost.
+    fn put_back(&self, due: &Due) {
+        let key = (due.service.clone(), due.id.clone());
+        let mut waiting = self.shared.reports.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.contains_key(&key) && waiting.len() >= REPORTED_MAX {
+            return;
+        }
+        let waits = waiting.entry(key).or_insert_with(|| Waiting {
+            registered: due.registered,
+            identities: due.identities.clone(),
+            ..Waiting::default()
+        });
+        if waits.registered == due.registered {
+            waits.health = waits.health.take().or_else(|| due.health.clone());
+            waits.load = waits.load.or(due.load);
+        }
     }
 
     /// Writes what is due, for as long as the member lives.
@@ -159,8 +203,9 @@ impl Coordinator {
                 if load.is_some() {
                     waiting.load_written = Some(now);
                 }
-                let identities = waiting.identities.clone();
-                due.push(Due { service: service.clone(), id: id.clone(), health, load, identities });
+                let (registered, identities) = (waiting.registered, waiting.identities.clone());
+                let (service, id) = (service.clone(), id.clone());
+                due.push(Due { service, id, registered, health, load, identities });
             }
             !waiting.is_idle(now)
         });
@@ -168,24 +213,54 @@ impl Coordinator {
     }
 
     async fn write_report(&self, due: &Due) {
-        let Some(entry) = self.service(&due.service).entry(&due.id).cloned() else { return };
-        if changed(&entry.instance, &due.health, due.load).is_none() {
+        let news = |entry: &Entry| {
+            let is_same = entry.registered == due.registered;
+            is_same.then(|| changed(&entry.instance, &due.health, due.load)).flatten()
+        };
+        let current = self.service(&due.service);
+        if current.entry(&due.id).and_then(|entry| news(entry)).is_none() {
             return;
         }
         let change = |entry: &Entry| {
-            let instance = changed(&entry.instance, &due.health, due.load);
-            instance.map(|instance| registration::change(&due.service, entry, &instance)).transpose()
+            news(entry).map(|instance| registration::change(&due.service, entry, &instance)).transpose()
         };
-        let written = self.change_entry(&due.service, &due.id, &due.identities, change).await;
-        if let Err(error) = written {
-            tracing::debug!(service = %due.service, instance = due.id, %error, "a report was not written");
+        let Err(error) = self.change_entry(&due.service, &due.id, &due.identities, change).await else {
+            return;
+        };
+        let (service, instance) = (&due.service, &due.id);
+        if may_be_written_later(error.kind) {
+            tracing::debug!(%service, instance, %error, "a report could not be written yet");
+            self.put_back(due);
+        } else if error.kind != ErrorKind::NoNode {
+            tracing::warn!(%service, instance, %error, "a report was refused and is dropped");
         }
+    }
+}
+
+/// Whether the same report may succeed later. A race that was lost again and again is lost to others'
+/// changes of the same record; after an unknown outcome what stands is looked at first.
+fn may_be_written_later(kind: ErrorKind) -> bool {
+    use ErrorKind::{BadVersion, GuardFailed, OutcomeUnknown};
+    kind.is_retryable() || matches!(kind, OutcomeUnknown | BadVersion | GuardFailed)
+}
+
+/// Whether an instance's record may be changed by these: WRITE, and READ for what the write names. True
+/// for one that is gone meanwhile.
+fn may_change(state: &State, path: &str, identities: &[Identity]) -> bool {
+    let all = [superuser()];
+    let caller = Caller { identities: &all, session: None };
+    match state.read(&ReadRequest::GetAcl { path: path.into() }, &caller) {
+        Ok(ReadResult::Acl { acl, .. }) => {
+            [Permissions::READ, Permissions::WRITE].iter().all(|wanted| permits(&acl, *wanted, identities))
+        }
+        _ => true,
     }
 }
 
 struct Due {
     service: ServiceName,
     id: String,
+    registered: Zxid,
     health: Option<(Health, String)>,
     load: Option<u32>,
     identities: Vec<Identity>,

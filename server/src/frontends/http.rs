@@ -3,8 +3,6 @@
 //! - `/healthz`: the process lives and its disk has not failed;
 //! - `/readyz`: it can serve: a leader is known and a quorum answers.
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -13,9 +11,6 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::coordinator::Coordinator;
-
-/// How long readiness waits for a quorum.
-const READY_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Serves until the future is dropped.
 pub async fn serve(listener: TcpListener, coordinator: Coordinator) {
@@ -36,12 +31,8 @@ async fn metrics(State(coordinator): State<Coordinator>) -> impl IntoResponse {
 }
 
 async fn ready(State(coordinator): State<Coordinator>) -> impl IntoResponse {
-    match tokio::time::timeout(READY_PATIENCE, coordinator.replica().read_barrier()).await {
-        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
-        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")),
-        Err(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: no quorum answered; are a majority of members up?\n".to_owned(),
-        ),
+    match coordinator.wait_ready().await {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")),
     }
 }

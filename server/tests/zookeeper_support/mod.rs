@@ -68,6 +68,17 @@ impl Member {
         Member { door: first + 3, child: child.expect("starts"), _data: data }
     }
 
+    /// Where its gRPC clients connect.
+    pub fn client_door(&self) -> u16 {
+        self.door - 3
+    }
+
+    /// Sends its process a signal: STOP, CONT, TERM.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("there is kill").success());
+    }
+
     /// Where its clients connect with TLS, if it was told `TLS_PORT`.
     pub fn tls_door(&self) -> u16 {
         self.door + 1

@@ -4,12 +4,16 @@
 //! first child in name order holds the lock; its token is the transaction that created it, so
 //! tokens grow with every grant, also across the deletion of the lock's node. Extending a lease
 //! touches its session; releasing ends it.
+//!
+//! A call under a request id shares its session with its retries, on whichever member: a retry goes on
+//! where the call was, and the call never ends the session under it. What nobody goes on with ends by the
+//! session's timeout, a place in the queue too.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::acl::{AclEntry, Identity};
-use quorate_core::command::{Create, Operation, RequestId};
+use quorate_core::command::{CloseReason, Create, Operation, RequestId};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{SessionId, WriteNumber, Zxid};
 use quorate_core::reply::{Child, ReadReply, ReadResult, WriteResult};
@@ -17,15 +21,18 @@ use quorate_core::request::{Consistency, ReadRequest, WatchId};
 use quorate_core::znode::CreateMode;
 use quorate_proto::convert::bytes16;
 use quorate_proto::v1;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::coordinator::Coordinator;
 use crate::coordinator::connection::{Connect, Connection};
+use crate::coordinator::registrar::Abandon;
 use crate::sessions::inbox::Incoming;
 use crate::sessions::outbox::Outgoing;
 
 /// What contenders' names start with; the same for all, so that name order is queue order.
 const CONTENDER: &str = "lock-";
+/// A contender whose wait is over gets so long to leave; then its session is left to its timeout.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// What a caller wants to hold.
 #[derive(Debug)]
@@ -47,12 +54,13 @@ pub struct Wanted {
 /// Queues for a lock and waits until it is held.
 ///
 /// # Cancel safety
-/// Dropping the future leaves the queue.
+/// Dropping the future leaves the queue: at once or, under a request id, when the lease's time is over and
+/// no retry has gone on with it.
 pub async fn acquire(coordinator: &Coordinator, wanted: Wanted) -> Result<v1::Lease, Error> {
     let deadline = wanted.wait.map(|wait| Instant::now() + wait);
     create_parents(coordinator, &wanted.path, &wanted.identities).await?;
     let connect = Connect {
-        resume: match wanted.request {
+        resume: match wanted.request.clone() {
             Some(request) => {
                 Some(coordinator.open_session_once(wanted.ttl_ms, wanted.identities.clone(), request).await?)
             }
@@ -64,30 +72,27 @@ pub async fn acquire(coordinator: &Coordinator, wanted: Wanted) -> Result<v1::Le
         identities: wanted.identities,
     };
     let connection = coordinator.connect(connect).await?;
-    let session = (connection.attachment.session, connection.attachment.password);
-    let mut abandon = Abandon { coordinator: coordinator.clone(), session: Some(session) };
-    let mut queue = Queue { coordinator, connection, xid: 0 };
-    let (contender, token) = queue.enter(&wanted.path, wanted.data).await?;
-    let granted = queue.wait_first(&wanted.path, &contender);
-    match deadline {
-        None => granted.await?,
-        Some(deadline) => match tokio::time::timeout_at(deadline, granted).await {
-            Ok(granted) => granted?,
-            Err(_) => {
-                return Err(Error::new(
-                    ErrorKind::NodeExists,
-                    format!("{} is held by somebody else; the wait is over", wanted.path),
-                ));
-            }
-        },
+    let mut abandon = Abandon::new(coordinator, &connection, wanted.request.as_ref());
+    let mut queue = Queue::new(coordinator, connection);
+    let granted = queue.take_turn(&wanted.path, wanted.data, deadline).await;
+    if !matches!(granted, Ok(None)) {
+        abandon.settle(&granted);
+    } else if queue.leave().await {
+        abandon.keep();
     }
-    abandon.session = None;
+    let Some((contender, token)) = granted? else {
+        return Err(Error::new(
+            ErrorKind::NodeExists,
+            format!("{} is held by somebody else; the wait is over", wanted.path),
+        ));
+    };
+    let attachment = queue.connection.attachment;
     Ok(v1::Lease {
-        session_id: session.0.0,
-        password: Bytes::copy_from_slice(&session.1),
+        session_id: attachment.session.0,
+        password: Bytes::copy_from_slice(&attachment.password),
         path: contender,
         token: token.0,
-        ttl_ms: queue.connection.attachment.timeout_ms,
+        ttl_ms: attachment.timeout_ms,
     })
 }
 
@@ -165,31 +170,36 @@ async fn create_parents(coordinator: &Coordinator, path: &str, identities: &[Ide
     Ok(())
 }
 
-/// Ends the lease's session unless it was handed to the caller.
-struct Abandon {
-    coordinator: Coordinator,
-    session: Option<(SessionId, [u8; 16])>,
-}
-
-impl Drop for Abandon {
-    fn drop(&mut self) {
-        if let Some((session, password)) = self.session {
-            self.coordinator.abandon_session(session, password);
-        }
-    }
-}
-
 /// A contender in its lock's queue, on a connection of its own.
 struct Queue<'a> {
     coordinator: &'a Coordinator,
     connection: Connection,
+    /// The session's last write.
+    written: WriteNumber,
     xid: u64,
 }
 
-impl Queue<'_> {
+impl<'a> Queue<'a> {
+    fn new(coordinator: &'a Coordinator, connection: Connection) -> Queue<'a> {
+        Queue { coordinator, written: connection.attachment.last_applied, connection, xid: 0 }
+    }
+
+    /// Queues and waits until the contender is first. Its path and token; `None` if the wait is over.
+    async fn take_turn(
+        &mut self,
+        path: &str,
+        data: Option<Bytes>,
+        deadline: Option<Instant>,
+    ) -> Result<Option<(String, Zxid)>, Error> {
+        let (contender, token) = self.enter(path, data).await?;
+        let is_first = self.wait_first(path, &contender, deadline).await?;
+        Ok(is_first.then_some((contender, token)))
+    }
+
     /// Creates the contender's node, once: the session's first write. Its path and token.
     async fn enter(&mut self, path: &str, data: Option<Bytes>) -> Result<(String, Zxid), Error> {
-        if self.connection.attachment.last_applied == WriteNumber(0) {
+        if self.written == WriteNumber(0) {
+            self.written = WriteNumber(1);
             let create = Create {
                 path: format!("{}/{CONTENDER}", path.trim_end_matches('/')),
                 data,
@@ -197,7 +207,7 @@ impl Queue<'_> {
                 mode: CreateMode::EphemeralSequential,
             };
             self.send(Incoming::Write {
-                number: WriteNumber(1),
+                number: self.written,
                 acknowledged: WriteNumber(0),
                 operation: Operation::Create(create),
             })
@@ -215,8 +225,30 @@ impl Queue<'_> {
         }
     }
 
-    /// Waits until `contender` is the first child, watching only the one before it.
-    async fn wait_first(&mut self, path: &str, contender: &str) -> Result<(), Error> {
+    /// Ends the session by a write of this connection, from which a retry's connection is safe. Whether it
+    /// is ours no more: it has ended, or moved.
+    async fn leave(&mut self) -> bool {
+        let session = self.connection.attachment.session;
+        let operation = Operation::CloseSession { session, reason: CloseReason::ByOwner };
+        let (number, acknowledged) = (self.written.next(), self.written);
+        let end = async {
+            self.send(Incoming::Write { number, acknowledged, operation }).await?;
+            while !self.connection.outbox.take(16).await?.is_empty() {}
+            Ok(())
+        };
+        let end: Result<Result<(), Error>, _> = timeout(LEAVING, end).await;
+        let is_over = |kind| matches!(kind, ErrorKind::SessionExpired | ErrorKind::SessionMoved);
+        end.is_ok_and(|end| end.is_err_and(|error| is_over(error.kind)))
+    }
+
+    /// Waits until `contender` is the first child, watching only the one before it; false if it is not
+    /// when the wait is over.
+    async fn wait_first(
+        &mut self,
+        path: &str,
+        contender: &str,
+        deadline: Option<Instant>,
+    ) -> Result<bool, Error> {
         let own = contender.rsplit('/').next().unwrap_or(contender).to_owned();
         loop {
             let list = ReadRequest::List {
@@ -234,29 +266,37 @@ impl Queue<'_> {
                 children.iter().map(|child| child.name.as_str()).take_while(|name| *name < own.as_str());
             let Some(before) = before.last() else {
                 return match children.iter().any(|child| child.name == own) {
-                    true => Ok(()),
+                    true => Ok(true),
                     false => Err(Error::new(ErrorKind::SessionExpired, "the contender's node is gone")),
                 };
             };
             let path = format!("{}/{before}", path.trim_end_matches('/'));
             match self.ask(ReadRequest::Exists { path, watch: Some(WatchId(1)) }).await {
-                Ok(_) => self.wait_event().await?,
+                Ok(_) => {
+                    if !self.wait_event(deadline).await? {
+                        return Ok(false);
+                    }
+                }
                 Err(error) if error.kind == ErrorKind::NoNode => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Waits for the watched node to go, keeping the session alive meanwhile.
-    async fn wait_event(&mut self) -> Result<(), Error> {
+    /// Waits for the watched node to go, keeping the session alive meanwhile; false if the wait is over
+    /// before.
+    async fn wait_event(&mut self, deadline: Option<Instant>) -> Result<bool, Error> {
         let pause = Duration::from_millis(u64::from(self.connection.attachment.timeout_ms) / 3);
         loop {
-            match tokio::time::timeout(pause, self.connection.outbox.take(16)).await {
+            let next = Instant::now() + pause;
+            let until = deadline.map_or(next, |deadline| deadline.min(next));
+            match timeout_at(until, self.connection.outbox.take(16)).await {
                 Ok(taken) => {
                     if taken?.iter().any(|outgoing| matches!(outgoing, Outgoing::Event(_))) {
-                        return Ok(());
+                        return Ok(true);
                     }
                 }
+                Err(_) if until < next => return Ok(false),
                 Err(_) => self.send(Incoming::Heartbeat { sequence: 0 }).await?,
             }
         }

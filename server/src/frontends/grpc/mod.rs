@@ -25,13 +25,18 @@ use std::time::Duration;
 use quorate_proto::quorate::peer::v1::peer_server::PeerServer;
 use quorate_proto::v1;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use self::caller::Callers;
 use crate::config::SecretDigest;
 use crate::coordinator::Coordinator;
 use crate::replica::peer_listener::PeerListener;
+use crate::tasks::TaskGuard;
 
 /// The largest message taken from a client: a request at its limit, with room for its frame.
 const MESSAGE_BYTES_MAX: usize = 72 << 20;
@@ -41,18 +46,34 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const GIVEN_UP_MAX: usize = 4096;
 /// Streams that one connection may have open.
 const STREAMS_MAX: u32 = 4096;
+/// How often it is looked whether this member can still serve.
+const HEALTH_LOOK: Duration = Duration::from_secs(1);
+/// How soon it is looked again whether it can serve by now. Each look waits for a quorum.
+const HEALTH_LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// What health is told of: the whole door, and each service that clients call.
+const HEALTH_OF: [&str; 8] = [
+    "",
+    v1::session_server::SERVICE_NAME,
+    v1::znodes_server::SERVICE_NAME,
+    v1::locks_server::SERVICE_NAME,
+    v1::elections_server::SERVICE_NAME,
+    v1::registry_server::SERVICE_NAME,
+    v1::ring_server::SERVICE_NAME,
+    v1::cluster_server::SERVICE_NAME,
+];
 
-/// Serves clients until the future is dropped.
-pub async fn serve(listener: TcpListener, coordinator: Coordinator, super_digest: Option<SecretDigest>) {
-    let callers = Callers::new(coordinator, super_digest);
+/// Serves clients until the future is dropped. Its health says so once `stopping` is true.
+pub async fn serve(
+    listener: TcpListener,
+    coordinator: Coordinator,
+    super_digest: Option<SecretDigest>,
+    stopping: watch::Receiver<bool>,
+) {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<v1::session_server::SessionServer<session::SessionDoor>>().await;
-    health.set_serving::<v1::znodes_server::ZnodesServer<znodes::ZnodesDoor>>().await;
-    health.set_serving::<v1::locks_server::LocksServer<locks::LocksDoor>>().await;
-    health.set_serving::<v1::elections_server::ElectionsServer<elections::ElectionsDoor>>().await;
-    health.set_serving::<v1::registry_server::RegistryServer<registry::RegistryDoor>>().await;
-    health.set_serving::<v1::ring_server::RingServer<ring::RingDoor>>().await;
-    health.set_serving::<v1::cluster_server::ClusterServer<cluster::ClusterDoor>>().await;
+    // Before anybody can ask: it serves once that is known.
+    report_health(&health, ServingStatus::NotServing).await;
+    let _reporting = TaskGuard::spawn("grpc health", run_health(health, coordinator.clone(), stopping));
+    let callers = Callers::new(coordinator, super_digest);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(quorate_proto::FILE_DESCRIPTOR_SET)
@@ -86,6 +107,35 @@ pub async fn serve(listener: TcpListener, coordinator: Coordinator, super_digest
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the gRPC door has closed");
+    }
+}
+
+/// Lets health say what `/readyz` does, until the member stops.
+async fn run_health(health: HealthReporter, coordinator: Coordinator, mut stopping: watch::Receiver<bool>) {
+    let following = async {
+        loop {
+            let (status, pause) = match coordinator.wait_ready().await {
+                Ok(()) => (ServingStatus::Serving, HEALTH_LOOK),
+                Err(_) => (ServingStatus::NotServing, HEALTH_LOOK_AGAIN),
+            };
+            report_health(&health, status).await;
+            sleep(pause).await;
+        }
+    };
+    let stop = async {
+        // An error means that its sender has gone: the member stops as well.
+        let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+    };
+    tokio::select! {
+        () = following => {}
+        () = stop => {}
+    }
+    report_health(&health, ServingStatus::NotServing).await;
+}
+
+async fn report_health(health: &HealthReporter, status: ServingStatus) {
+    for service in HEALTH_OF {
+        health.set_service_status(service, status).await;
     }
 }
 
