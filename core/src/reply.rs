@@ -19,6 +19,19 @@ pub struct WriteReply {
 }
 
 impl WriteReply {
+    /// How many results there are: a transaction has many.
+    pub(crate) fn results(&self) -> u32 {
+        match &self.result {
+            Ok(WriteResult::Multi(results)) => u32::try_from(results.len()).unwrap_or(u32::MAX),
+            _ => 1,
+        }
+    }
+
+    /// The same, of a stored form; one if it is none, which is found elsewhere.
+    pub(crate) fn results_in(bytes: &[u8]) -> u32 {
+        postcard::from_bytes(bytes).map_or(1, |reply: WriteReply| reply.results())
+    }
+
     /// Appends the stored form: postcard's, with the frequent kinds written by hand.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_u64(out, self.zxid.0);

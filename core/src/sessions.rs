@@ -10,12 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::codec::{DecodeError, Reader, put_bytes, put_u64};
 use crate::id::{AttachEpoch, MemberId, SessionId, WriteNumber};
 use crate::record::{ELEMENT_REPLY, RecordId, element_hash};
+use crate::reply::WriteReply;
 use crate::tree::node::{Mark, Slot};
 
 /// A session's kept replies above this, whatever its client acknowledges, are forgotten: the oldest first.
 const REPLIES_MAX: usize = 64 << 10;
-/// The same, by their encoded bytes. A door's queue must hold them all when the session is resumed.
-const REPLY_BYTES_MAX: usize = 16 << 20;
+/// The same, by their weight. A door's queue must hold them all when the session is resumed.
+const REPLY_WEIGHT_MAX: usize = 32 << 20;
+/// What each result of a reply weighs beside its bytes: decoded, it is larger than encoded.
+const RESULT_WEIGHT: usize = 128;
 
 /// The fixed part of a session's record.
 const HEAD_BYTES: usize = 16 + 3 * 8 + 4;
@@ -32,8 +35,9 @@ pub(crate) struct Session {
     pub timeout_ms: u32,
     pub last_applied: WriteNumber,
     /// Encoded replies of the writes up to `last_applied` that the client has not acknowledged.
-    replies: VecDeque<Box<[u8]>>,
+    replies: VecDeque<Kept>,
     reply_bytes: usize,
+    reply_weight: usize,
     /// Sum of the kept replies' hashes.
     reply_hash: u128,
     /// Hash of all else, as the digest has it.
@@ -42,6 +46,20 @@ pub(crate) struct Session {
     pub ephemerals: BTreeSet<Slot>,
     /// Whether a checkpoint has to write the session.
     pub mark: Mark,
+}
+
+/// A kept reply.
+#[derive(Debug, PartialEq, Eq)]
+struct Kept {
+    bytes: Box<[u8]>,
+    /// A multi has many.
+    results: u32,
+}
+
+impl Kept {
+    fn weight(&self) -> usize {
+        self.bytes.len() + RESULT_WEIGHT * self.results as usize
+    }
 }
 
 impl Session {
@@ -55,6 +73,7 @@ impl Session {
             last_applied: WriteNumber(0),
             replies: VecDeque::new(),
             reply_bytes: 0,
+            reply_weight: 0,
             reply_hash: 0,
             head_hash: 0,
             ephemerals: BTreeSet::new(),
@@ -90,7 +109,7 @@ impl Session {
     /// The kept reply of a number, if it is kept.
     pub fn reply(&self, number: WriteNumber) -> Option<&[u8]> {
         let place = number.0.checked_sub(self.reply_first())?;
-        self.replies.get(usize::try_from(place).ok()?).map(|reply| &**reply)
+        self.replies.get(usize::try_from(place).ok()?).map(|reply| &*reply.bytes)
     }
 
     /// Kept replies with their numbers, behind `after`.
@@ -98,7 +117,7 @@ impl Session {
         let first = self.reply_first();
         let numbered = self.replies.iter().zip(first..);
         numbered
-            .map(|(reply, number)| (WriteNumber(number), &**reply))
+            .map(|(reply, number)| (WriteNumber(number), &*reply.bytes))
             .filter(move |(number, _)| *number > after)
     }
 
@@ -114,23 +133,31 @@ impl Session {
     fn forget_oldest_reply(&mut self, id: SessionId, scratch: &mut Vec<u8>) -> bool {
         let number = WriteNumber(self.reply_first());
         let Some(reply) = self.replies.pop_front() else { return false };
-        self.reply_bytes -= reply.len();
-        self.reply_hash = self.reply_hash.wrapping_sub(reply_element(id, number, &reply, scratch));
+        self.reply_bytes -= reply.bytes.len();
+        self.reply_weight -= reply.weight();
+        self.reply_hash = self.reply_hash.wrapping_sub(reply_element(id, number, &reply.bytes, scratch));
         true
     }
 
-    /// Notes the next write as applied, with its reply. What a client does not acknowledge is not kept
-    /// without bound; the newest reply is kept whatever its size.
-    pub fn applied(&mut self, id: SessionId, encode: impl FnOnce(&mut Vec<u8>), scratch: &mut Vec<u8>) {
+    /// Notes the next write as applied, with its reply of so many results. What a client does not
+    /// acknowledge is not kept without bound; the newest reply is kept whatever its size.
+    pub fn applied(
+        &mut self,
+        id: SessionId,
+        results: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+        scratch: &mut Vec<u8>,
+    ) {
         self.last_applied = self.last_applied.next();
         let head = start_element(id, self.last_applied, scratch);
         encode(scratch);
-        let reply: Box<[u8]> = scratch[head..].into();
-        self.reply_bytes += reply.len();
+        let reply = Kept { bytes: scratch[head..].into(), results };
+        self.reply_bytes += reply.bytes.len();
+        self.reply_weight += reply.weight();
         self.reply_hash = self.reply_hash.wrapping_add(element_hash(scratch));
         self.replies.push_back(reply);
         while self.replies.len() > 1
-            && (self.replies.len() > REPLIES_MAX || self.reply_bytes > REPLY_BYTES_MAX)
+            && (self.replies.len() > REPLIES_MAX || self.reply_weight > REPLY_WEIGHT_MAX)
         {
             self.forget_oldest_reply(id, scratch);
         }
@@ -146,7 +173,7 @@ impl Session {
         self.encode_head(out);
         put_u64(out, self.replies.len() as u64);
         for reply in &self.replies {
-            put_bytes(out, reply);
+            put_bytes(out, &reply.bytes);
         }
     }
 
@@ -164,7 +191,8 @@ impl Session {
         let mut scratch = Vec::new();
         for _ in 0..count {
             let reply = reader.bytes()?;
-            session.applied(id, |out| out.extend_from_slice(reply), &mut scratch);
+            let results = WriteReply::results_in(reply);
+            session.applied(id, results, |out| out.extend_from_slice(reply), &mut scratch);
         }
         session.rehash(id, &mut scratch);
         reader.finish()?;
@@ -212,7 +240,7 @@ mod tests {
         let (id, mut scratch) = (SessionId(7), Vec::new());
         let mut session = Session::new([1; 16], MemberId(2), 4000);
         for reply in [b"one", b"two", b"tri"] {
-            session.applied(id, |out| out.extend_from_slice(reply), &mut scratch);
+            session.applied(id, 1, |out| out.extend_from_slice(reply), &mut scratch);
         }
         assert_eq!(session.reply(WriteNumber(1)), Some(&b"one"[..]));
         session.acknowledge(id, WriteNumber(1), &mut scratch);
@@ -228,7 +256,7 @@ mod tests {
         assert_eq!(loaded.replies, session.replies);
         session.acknowledge(id, WriteNumber(99), &mut scratch);
         assert_eq!(session.replies_after(WriteNumber(0)).count(), 0);
-        session.applied(id, |out| out.extend_from_slice(b"four"), &mut scratch);
+        session.applied(id, 1, |out| out.extend_from_slice(b"four"), &mut scratch);
         assert_eq!(session.reply(WriteNumber(4)), Some(&b"four"[..]));
         assert!(Session::decode(id, &value[..value.len() - 1]).is_err());
     }
@@ -239,14 +267,19 @@ mod tests {
         let mut session = Session::new([1; 16], MemberId(2), 4000);
         let writes = REPLIES_MAX as u64 + 10;
         for _ in 0..writes {
-            session.applied(id, |out| out.push(1), &mut scratch);
+            session.applied(id, 1, |out| out.push(1), &mut scratch);
         }
         assert_eq!(session.replies_after(WriteNumber(0)).count(), REPLIES_MAX);
         assert_eq!((session.reply(WriteNumber(10)), session.reply(WriteNumber(11))), (None, Some(&[1][..])));
         // The newest is kept whatever its size, and nothing beside it.
-        session.applied(id, |out| out.resize(out.len() + REPLY_BYTES_MAX + 1, 2), &mut scratch);
+        session.applied(id, 1, |out| out.resize(out.len() + REPLY_WEIGHT_MAX + 1, 2), &mut scratch);
         assert_eq!(session.replies_after(WriteNumber(0)).count(), 1);
         assert!(session.reply(WriteNumber(writes + 1)).is_some());
+        // Short answers to large transactions weigh as what they are in a queue.
+        for _ in 0..1_000 {
+            session.applied(id, 10_000, |out| out.resize(out.len() + 10_000, 3), &mut scratch);
+        }
+        assert_eq!(session.replies_after(WriteNumber(0)).count(), REPLY_WEIGHT_MAX / (129 * 10_000));
         session.rehash(id, &mut scratch);
         assert_eq!(session.hash(), session.recompute_hash(id));
     }

@@ -340,8 +340,17 @@ fn policies_and_strays_are_followed_and_an_empty_service_is_forgotten() {
     large.metadata.insert("notes".into(), "x".repeat(10_000));
     world.register(&orders, &large, None).expect("registers");
     world.check_that_loading_finds_the_same();
+    let last = world.service(&orders).expect("there").version();
     let all = Operation::DeleteRecursive { path: orders.path(), version: -1, limit: 100 };
     world.write(all).expect("deletes");
     assert!(world.service(&orders).is_none());
     world.check_that_loading_finds_the_same();
+    // Whoever had a version of it cannot be told that nothing has changed since.
+    for catalog in [&world.followed, &world.load()] {
+        for version in [last, world.state.zxid()] {
+            let gap = catalog.service_at(&orders, version).expect_err("not remembered");
+            assert_eq!(gap.kind, ErrorKind::WatchGap);
+        }
+        assert!(catalog.service_at(&name("never"), Zxid(0)).expect("nothing to remember").is_none());
+    }
 }

@@ -181,7 +181,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Outcome, RunError> {
     let _progress = Progress::start(recorder.clone(), length);
     let healed = hurt(&mut cluster, &recorder, &nemeses, plan, length).await?;
     // However long the last fault's healing took, behind it there is time to judge.
-    let end = healed.map_or(length, |healed| length.max(healed + Schedule::calm_end(length)));
+    let end = healed.map_or(length, |healed| length.max(healed + Schedule::calm_end(length.max(healed))));
     if let Some(left) = end.checked_sub(recorder.elapsed()) {
         tokio::time::sleep(left).await;
     }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use futures_util::future::try_join_all;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Settings;
@@ -90,16 +91,9 @@ pub fn run(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Runtime)?;
     runtime.block_on(async {
-        let all_ready = async {
-            for ready in readies {
-                if ready.await.is_err() {
-                    return false;
-                }
-            }
-            true
-        };
+        // All at once: a member that cannot start keeps others from ever being ready.
         tokio::select! {
-            all = all_ready => if all {
+            all = try_join_all(readies) => if all.is_ok() {
                 greet(members, base, zookeeper_base, &directory, data_dir.is_none());
                 server::stop_signal().await;
             },

@@ -12,6 +12,8 @@ static ALLOCATOR: quorate_allocator::MiMalloc = quorate_allocator::MiMalloc;
 
 /// Where `dev` begins, unless told otherwise.
 const DEV_PORT: u16 = 7400;
+/// A ninth member's client port would be the first one's for HTTP.
+const MEMBERS_MAX: u64 = 8;
 /// ZooKeeper's own.
 const ZOOKEEPER_PORT: u16 = 2181;
 
@@ -28,7 +30,7 @@ enum Command {
     /// Run a whole cluster in this process, on loopback, with nothing to configure.
     Dev {
         /// How many members.
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=MEMBERS_MAX))]
         members: u64,
         /// Keep the data here; without it a temporary directory is used and removed at the end.
         #[arg(long)]

@@ -123,90 +123,162 @@ fn at(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.into(), reason: reason.to_string() }
 }
 
-/// One element of DER: its tag and contents, and what follows it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+/// One element of DER, whole: its tag, its length in the only form that DER has, its contents.
+struct Element<'a> {
+    tag: u8,
+    contents: &'a [u8],
+    whole: &'a [u8],
+}
+
+/// The first element, and what follows it.
+fn element(bytes: &[u8]) -> Option<(Element<'_>, &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
         0..=0x7f => (usize::from(first), rest),
         0x81..=0x84 => {
             let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+            let number = length.iter().fold(0, |number, byte| number << 8 | usize::from(*byte));
+            if length[0] == 0 || number < 0x80 {
+                return None;
+            }
+            (number, rest)
         }
         _ => return None,
     };
     let (contents, rest) = rest.split_at_checked(length)?;
-    Some((tag, contents, rest))
+    let (whole, rest) = (&bytes[..bytes.len() - rest.len()], rest);
+    Some((Element { tag, contents, whole }, rest))
 }
 
-/// A certificate's subject by RFC 2253: the last part first, commas between.
+/// A certificate's subject by RFC 2253 as Java writes it: the last part first, commas between. `None`
+/// if it cannot be read to the last byte: two subjects must not have one name.
 fn subject(certificate: &[u8]) -> Option<String> {
     const VERSION: u8 = 0xa0;
-    let (_, certificate, _) = element(certificate)?;
-    let (_, mut fields, _) = element(certificate)?;
-    let (tag, _, rest) = element(fields)?;
-    if tag == VERSION {
+    let (certificate, _) = element(certificate)?;
+    let (body, _) = element(certificate.contents)?;
+    let mut fields = body.contents;
+    let (first, rest) = element(fields)?;
+    if first.tag == VERSION {
         fields = rest;
     }
     // Serial number, algorithm, issuer, validity; then the subject.
     for _ in 0..4 {
-        (_, _, fields) = element(fields)?;
+        (_, fields) = element(fields)?;
     }
-    let (_, mut sets, _) = element(fields)?;
-    let mut parts = Vec::new();
-    while !sets.is_empty() {
-        let (_, mut set, rest) = element(sets)?;
-        sets = rest;
-        let mut values = Vec::new();
-        while !set.is_empty() {
-            let (_, pair, rest) = element(set)?;
-            set = rest;
-            let (_, kind, value) = element(pair)?;
-            let (_, value, _) = element(value)?;
-            values.push(format!("{}={}", attribute(kind), escaped(&String::from_utf8_lossy(value))));
-        }
-        parts.push(values.join("+"));
-    }
+    let (name, _) = element(fields)?;
+    let mut parts = elements(name.contents)?
+        .into_iter()
+        .map(|set| {
+            let pairs = elements(set.contents)?.into_iter().map(|pair| part(pair.contents));
+            Some(pairs.collect::<Option<Vec<_>>>()?.join("+"))
+        })
+        .collect::<Option<Vec<_>>>()?;
     parts.reverse();
     Some(parts.join(","))
 }
 
-/// The attribute's short name, or its number in dots.
-fn attribute(identifier: &[u8]) -> String {
-    match identifier {
-        [0x55, 4, 3] => "CN".into(),
-        [0x55, 4, 6] => "C".into(),
-        [0x55, 4, 7] => "L".into(),
-        [0x55, 4, 8] => "ST".into(),
-        [0x55, 4, 9] => "STREET".into(),
-        [0x55, 4, 10] => "O".into(),
-        [0x55, 4, 11] => "OU".into(),
-        [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25] => "DC".into(),
-        [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1] => "UID".into(),
-        _ => {
-            let mut numbers = Vec::new();
-            let mut number = 0_u64;
-            for byte in identifier {
-                number = number << 7 | u64::from(byte & 0x7f);
-                if byte & 0x80 == 0 {
-                    match numbers.is_empty() {
-                        true => numbers.extend([(number / 40).min(2), number - 40 * (number / 40).min(2)]),
-                        false => numbers.push(number),
-                    }
-                    number = 0;
-                }
-            }
-            numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(".")
+/// Elements one behind the other.
+fn elements(mut bytes: &[u8]) -> Option<Vec<Element<'_>>> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (next, rest) = element(bytes)?;
+        all.push(next);
+        bytes = rest;
+    }
+    Some(all)
+}
+
+/// One attribute and its value. The value of an attribute without a short name, and one that is no
+/// text, is written as its bytes.
+fn part(pair: &[u8]) -> Option<String> {
+    let (kind, rest) = element(pair)?;
+    let (value, rest) = element(rest)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    match (short_name(kind.contents), is_text(&value)) {
+        (Some(name), true) => Some(format!("{name}={}", escaped(&text(&value)?))),
+        (name, _) => {
+            let name = name.map_or_else(|| dotted(kind.contents), |name| Some(name.into()))?;
+            let bytes: String = value.whole.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(format!("{name}=#{bytes}"))
         }
     }
 }
 
+/// The attributes that RFC 2253 names, and UID.
+fn short_name(identifier: &[u8]) -> Option<&'static str> {
+    match identifier {
+        [0x55, 4, 3] => Some("CN"),
+        [0x55, 4, 6] => Some("C"),
+        [0x55, 4, 7] => Some("L"),
+        [0x55, 4, 8] => Some("ST"),
+        [0x55, 4, 9] => Some("STREET"),
+        [0x55, 4, 10] => Some("O"),
+        [0x55, 4, 11] => Some("OU"),
+        [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25] => Some("DC"),
+        [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1] => Some("UID"),
+        _ => None,
+    }
+}
+
+/// An object identifier as numbers with dots.
+fn dotted(identifier: &[u8]) -> Option<String> {
+    let mut numbers = Vec::new();
+    let mut number = 0_u64;
+    for byte in identifier {
+        number = number.checked_mul(0x80)? | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            match numbers.is_empty() {
+                true => numbers.extend([(number / 40).min(2), number - 40 * (number / 40).min(2)]),
+                false => numbers.push(number),
+            }
+            number = 0;
+        }
+    }
+    let is_whole = identifier.last().is_some_and(|byte| byte & 0x80 == 0);
+    is_whole.then(|| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join("."))
+}
+
+const UTF8: u8 = 12;
+const PRINTABLE: u8 = 19;
+const TELETEX: u8 = 20;
+const IA5: u8 = 22;
+const GENERAL: u8 = 27;
+const BMP: u8 = 30;
+
+/// Whether Java takes it for text. UniversalString is not among these.
+fn is_text(value: &Element<'_>) -> bool {
+    [UTF8, PRINTABLE, TELETEX, IA5, GENERAL, BMP].contains(&value.tag)
+}
+
+/// The text of a value; of the types of one byte a letter, Java takes each for Latin-1. (Older ones take
+/// every type for UTF-8, and what is none for U+FFFD, so that many subjects have one name.)
+fn text(value: &Element<'_>) -> Option<String> {
+    match value.tag {
+        UTF8 => std::str::from_utf8(value.contents).ok().map(str::to_owned),
+        BMP => {
+            let (pairs, odd) = value.contents.as_chunks::<2>();
+            let units = pairs.iter().map(|pair| u16::from_be_bytes(*pair));
+            char::decode_utf16(units).collect::<Result<String, _>>().ok().filter(|_| odd.is_empty())
+        }
+        _ => Some(value.contents.iter().map(|byte| char::from(*byte)).collect()),
+    }
+}
+
+/// Java escapes what RFC 2253 says, `=`, every `#`, NUL, and all white space at either end.
 fn escaped(value: &str) -> String {
+    let is_white = |letter: char| letter == ' ' || letter == '\r';
+    let begin = value.len() - value.trim_start_matches(is_white).len();
+    let end = value.trim_end_matches(is_white).len();
     let mut out = String::new();
-    let last = value.chars().count().saturating_sub(1);
-    for (index, letter) in value.chars().enumerate() {
-        let is_edge = (letter == ' ' && (index == 0 || index == last)) || (letter == '#' && index == 0);
-        if is_edge || ",+\"\\<>;".contains(letter) {
+    for (index, letter) in value.char_indices() {
+        if letter == '\0' {
+            out.push_str("\\00");
+            continue;
+        }
+        if index < begin || index >= end || ",=+<>#;\"\\".contains(letter) {
             out.push('\\');
         }
         out.push(letter);
@@ -218,23 +290,72 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn subject_of(names: &[(rcgen::DnType, &str)]) -> Option<String> {
+    fn certificate(names: Vec<(rcgen::DnType, rcgen::DnValue)>) -> Vec<u8> {
         let mut parameters = rcgen::CertificateParams::default();
         parameters.distinguished_name = rcgen::DistinguishedName::new();
         for (kind, value) in names {
-            parameters.distinguished_name.push(kind.clone(), *value);
+            parameters.distinguished_name.push(kind, value);
         }
         let key = rcgen::KeyPair::generate().expect("a key");
-        subject(parameters.self_signed(&key).expect("a certificate").der())
+        parameters.self_signed(&key).expect("a certificate").der().to_vec()
     }
 
+    fn subject_of(names: &[(rcgen::DnType, &str)]) -> Option<String> {
+        let names = names.iter().map(|(kind, value)| (kind.clone(), (*value).into()));
+        subject(&certificate(names.collect()))
+    }
+
+    // Here and where letters are escaped, OpenJDK 17.0.15's `X500Principal.getName` was asked.
     #[test]
     fn a_subject_is_written_as_java_writes_it() {
         use rcgen::DnType::*;
         let names = [(CountryName, "NL"), (OrganizationName, "Acme, Inc."), (CommonName, "ann")];
         assert_eq!(subject_of(&names).as_deref(), Some("CN=ann,O=Acme\\, Inc.,C=NL"));
-        let custom = [(CustomDnType(vec![1, 2, 840, 113549, 1, 9, 2]), "x"), (CommonName, " b ")];
-        assert_eq!(subject_of(&custom).as_deref(), Some("CN=\\ b\\ ,1.2.840.113549.1.9.2=x"));
+        let email = CustomDnType(vec![1, 2, 840, 113549, 1, 9, 1]);
+        let custom = [(email, "a@b"), (CommonName, "b")];
+        assert_eq!(subject_of(&custom).as_deref(), Some("CN=b,1.2.840.113549.1.9.1=#0c03614062"));
+    }
+
+    #[test]
+    fn letters_are_escaped_where_java_escapes_them() {
+        for (value, expected) in [
+            ("a=b#c", "a\\=b\\#c"),
+            ("\"<a>\";\\+", "\\\"\\<a\\>\\\"\\;\\\\\\+"),
+            ("  a b  ", "\\ \\ a b\\ \\ "),
+            ("\ra\n", "\\\ra\n"),
+            ("  ", "\\ \\ "),
+            ("a\0", "a\\00"),
+            ("\u{e9}\u{1f600} ", "\u{e9}\u{1f600}\\ "),
+        ] {
+            let subject = subject_of(&[(rcgen::DnType::CommonName, value)]);
+            assert_eq!(subject.as_deref(), Some(format!("CN={expected}").as_str()), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn text_is_read_by_its_type_and_what_is_none_of_it_has_no_subject() {
+        use rcgen::DnValue;
+        use rcgen::string::{BmpString, TeletexString, UniversalString};
+        let named = |value: DnValue| certificate(vec![(rcgen::DnType::CommonName, value)]);
+        let wide = BmpString::try_from("Zo\u{eb}").expect("in the plane");
+        let of_bmp = named(DnValue::BmpString(wide));
+        assert_eq!(subject(&of_bmp).as_deref(), Some("CN=Zo\u{eb}"));
+        let quad = UniversalString::try_from("Z").expect("any");
+        assert_eq!(subject(&named(DnValue::UniversalString(quad))).as_deref(), Some("CN=#1c040000005a"));
+        let bent = |mut der: Vec<u8>, from: &[u8], to: &[u8]| {
+            let places: Vec<usize> = (0..der.len()).filter(|at| der[*at..].starts_with(from)).collect();
+            assert_eq!(places.len(), 2, "issuer and subject");
+            for at in places {
+                der[at..at + to.len()].copy_from_slice(to);
+            }
+            subject(&der)
+        };
+        let half = bent(of_bmp, &[0, b'Z', 0, b'o', 0, 0xeb], &[0xd8, 0, 0, b'o', 0, 0xeb]);
+        assert_eq!(half, None, "half a letter");
+        let latin = named(DnValue::TeletexString(TeletexString::try_from("Zoe~").expect("ASCII")));
+        assert_eq!(bent(latin, b"Zoe~", b"Zo\xeb~").as_deref(), Some("CN=Zo\u{eb}~"));
+        let of_utf8 = named("Zoe~".into());
+        assert_eq!(bent(of_utf8, b"Zoe~", b"Zo\xeb~"), None, "not UTF-8");
     }
 
     #[test]

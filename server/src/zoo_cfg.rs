@@ -6,6 +6,7 @@
 //! named in a warning, never an error: those files hold many keys.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{ConfigError, Settings};
@@ -17,6 +18,8 @@ const TICK_MS: u32 = 2_000;
 const CLUSTER: &str = "zookeeper";
 /// Where the data goes, inside `dataDir`: ZooKeeper's own files lie beside it.
 const DATA: &str = "quorate";
+/// Names the file to which ZooKeeper moves the `server.N` lines once they may change.
+const DYNAMIC: &str = "dynamicConfigFile";
 
 /// The settings, and the keys that were left aside.
 ///
@@ -25,33 +28,48 @@ const DATA: &str = "quorate";
 pub fn read(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-    let my_id = |directory: &Path| std::fs::read_to_string(directory.join("myid")).ok();
-    parse(&text, my_id).map_err(|reason| ConfigError::Malformed { path: path.into(), reason })
+    parse(&text, |path| std::fs::read_to_string(path))
+        .map_err(|reason| ConfigError::Malformed { path: path.into(), reason })
 }
 
-fn parse(text: &str, my_id: impl Fn(&Path) -> Option<String>) -> Result<(Settings, Vec<String>), String> {
-    let mut keys = BTreeMap::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (key, value) = line.split_once('=').ok_or_else(|| format!("{line:?} is not KEY=VALUE"))?;
-        keys.insert(key.trim().to_owned(), value.trim().to_owned());
-    }
-    let mut file = File { keys };
+/// `open` gives the text of the files that this one leads to.
+fn parse(text: &str, open: impl Fn(&Path) -> io::Result<String>) -> Result<(Settings, Vec<String>), String> {
+    let mut file = File { keys: keys(text)? };
     let data_dir = file.take("dataDir").map(PathBuf::from).ok_or("dataDir is missing")?;
     let tick: u32 = file.number("tickTime")?.unwrap_or(TICK_MS);
+    if let Some(path) = file.take(DYNAMIC) {
+        file.add_dynamic(&path, &open)?;
+    }
     let servers = file.servers()?;
-    let member = match (my_id(&data_dir), servers.is_empty()) {
-        (Some(text), _) => {
-            Some(text.trim().parse::<u64>().map_err(|_| format!("myid: {:?} is no number", text.trim()))?)
+    let my_id = data_dir.join("myid");
+    let member = match (open(&my_id), servers.is_empty()) {
+        // Servers of one ensemble, each of them alone, would found as many clusters.
+        (Ok(text), true) => {
+            return Err(format!(
+                "{} says {:?}, but no server.N names the members of its ensemble; add those lines (or \
+                 {DYNAMIC}, if they are in a file of their own), or remove myid from a server that stands alone",
+                my_id.display(),
+                text.trim()
+            ));
         }
-        (None, true) => Some(1),
-        (None, false) => return Err(format!("{} is missing", data_dir.join("myid").display())),
+        (Ok(text), false) => {
+            let id = text.trim().parse::<u64>();
+            Some(id.map_err(|_| format!("myid: {:?} is no number", text.trim()))?)
+        }
+        (Err(error), true) if error.kind() == io::ErrorKind::NotFound => Some(1),
+        (Err(error), false) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(format!("{} is missing", my_id.display()));
+        }
+        (Err(error), _) => return Err(format!("{}: {error}", my_id.display())),
     };
     let own = member.and_then(|member| servers.get(&member).cloned());
     if own.is_none() && !servers.is_empty() {
         return Err(format!("no server.{} for the id in myid", member.unwrap_or(0)));
     }
-    let port = file.take("clientPort").or(own.as_ref().and_then(|own| own.client_port.clone()));
-    let address = file.take("clientPortAddress").unwrap_or_else(|| "0.0.0.0".into());
+    let own_door = own.as_ref().and_then(|own| own.door.clone());
+    let (own_address, own_port) = own_door.map_or((None, None), |(address, port)| (address, Some(port)));
+    let port = file.take("clientPort").or(own_port);
+    let address = file.take("clientPortAddress").or(own_address).unwrap_or_else(|| "0.0.0.0".into());
     let admin: Option<u16> = file.number("admin.serverPort")?;
     // There is no member without that door: a port that nobody knows stands for none.
     let is_admin_off =
@@ -100,6 +118,15 @@ fn parse(text: &str, my_id: impl Fn(&Path) -> Option<String>) -> Result<(Setting
     Ok((settings, file.keys.into_keys().collect()))
 }
 
+fn keys(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let pairs = lines.map(|line| {
+        let (key, value) = line.split_once('=').ok_or_else(|| format!("{line:?} is not KEY=VALUE"))?;
+        Ok((key.trim().to_owned(), value.trim().to_owned()))
+    });
+    pairs.collect()
+}
+
 struct File {
     keys: BTreeMap<String, String>,
 }
@@ -108,7 +135,8 @@ struct File {
 struct Server {
     peer: String,
     client: String,
-    client_port: Option<String>,
+    /// For ZooKeeper clients: address, if there is one, and port.
+    door: Option<(Option<String>, String)>,
 }
 
 impl File {
@@ -119,6 +147,22 @@ impl File {
     fn number<N: std::str::FromStr>(&mut self, key: &str) -> Result<Option<N>, String> {
         let Some(text) = self.take(key) else { return Ok(None) };
         text.parse().map(Some).map_err(|_| format!("{key} = {text:?} is not a number that fits"))
+    }
+
+    /// The lines of the file that holds the members. Its path is taken as it is, like ZooKeeper does.
+    fn add_dynamic(&mut self, path: &str, open: &impl Fn(&Path) -> io::Result<String>) -> Result<(), String> {
+        if let Some(key) = self.keys.keys().find(|key| key.starts_with("server.")) {
+            return Err(format!(
+                "{key} stands beside {DYNAMIC}, which alone names servers; leave one of them"
+            ));
+        }
+        let at = |reason: String| format!("{DYNAMIC} = {path:?}: {reason}");
+        let text = open(Path::new(path)).map_err(|error| at(error.to_string()))?;
+        let mut dynamic = keys(&text).map_err(at)?;
+        // Of ZooKeeper's configuration; ours has its own.
+        dynamic.remove("version");
+        self.keys.extend(dynamic);
+        Ok(())
     }
 
     /// The `server.N` lines of participants; an observer's stays among what is left aside.
@@ -150,9 +194,16 @@ impl File {
                 continue;
             }
             self.take(&key);
-            let client_port = clients.and_then(|clients| clients.rsplit(':').next()).map(str::to_owned);
+            let door = clients.map(|clients| match clients.rsplit_once(':') {
+                Some((address, port)) => (Some(address.trim().to_owned()), port.trim().to_owned()),
+                None => (None, clients.trim().to_owned()),
+            });
+            let is_one = clients.is_none_or(|clients| !clients.contains(';'));
+            if !is_one || door.as_ref().is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
+                return Err(bad());
+            }
             let (peer, client) = (format!("{host}:{first}"), format!("{host}:{second}"));
-            servers.insert(id, Server { peer, client, client_port });
+            servers.insert(id, Server { peer, client, door });
         }
         Ok(servers)
     }
@@ -162,12 +213,20 @@ impl File {
 mod tests {
     use super::*;
 
+    /// A folder with these files.
+    fn files<'a>(files: &'a [(&str, &str)]) -> impl Fn(&Path) -> io::Result<String> + 'a {
+        move |path| match files.iter().find(|(name, _)| Path::new(name) == path) {
+            Some((_, text)) => Ok((*text).into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     #[test]
     fn a_usual_file_becomes_settings() {
         let text = "# three servers\ntickTime=1000\ndataDir=/data/zk\nclientPort=2181\ninitLimit=5\nsyncLimit=2\n\
                     maxClientCnxns=0\nadmin.enableServer=false\nadmin.serverPort=8080\nautopurge.purgeInterval=1\n\
                     server.1=a:2888:3888\nserver.2=b:2888:3888:participant;2181\nserver.3=c:2888:3888:observer\n";
-        let (settings, ignored) = parse(text, |_| Some("2\n".into())).expect("parses");
+        let (settings, ignored) = parse(text, files(&[("/data/zk/myid", "2\n")])).expect("parses");
         assert_eq!(settings.member_id, Some(2));
         assert_eq!(settings.data_dir, Some("/data/zk/quorate".into()));
         assert_eq!(settings.initial_cluster.as_deref(), Some("1=a:2888/a:3888,2=b:2888/b:3888"));
@@ -187,7 +246,7 @@ mod tests {
     fn a_secure_port_takes_pem_stores() {
         let text = "dataDir=/d\nclientPort=2181\nsecureClientPort=2281\nreconfigEnabled=true\n\
                     ssl.keyStore.location=/tls/member.pem\nssl.trustStore.location=/tls/ca.pem\nssl.clientAuth=want\n";
-        let (settings, ignored) = parse(text, |_| None).expect("parses");
+        let (settings, ignored) = parse(text, files(&[])).expect("parses");
         assert!(ignored.is_empty());
         let config = settings.into_config().expect("and is complete");
         let (address, files) = config.zookeeper_tls.expect("a secure port");
@@ -199,19 +258,48 @@ mod tests {
 
     #[test]
     fn one_server_alone_needs_no_id() {
-        let (settings, ignored) = parse("dataDir=/d\nclientPort=2181\n", |_| None).expect("parses");
+        let (settings, ignored) = parse("dataDir=/d\nclientPort=2181\n", files(&[])).expect("parses");
         assert_eq!((settings.member_id, settings.initial_cluster.clone()), (Some(1), None));
         assert!(ignored.is_empty());
         settings.into_config().expect("and is complete");
     }
 
     #[test]
+    fn an_ensemble_whose_members_are_in_a_file_of_their_own_is_one_cluster() {
+        // As ZooKeeper leaves both behind once reconfig has been used; the version is in a file that
+        // an operator copied out of /zookeeper/config.
+        let text = "dataDir=/d\nreconfigEnabled=true\ndynamicConfigFile=conf/zoo.cfg.dynamic.100000000\n";
+        let dynamic = "server.1=a:2888:3888:participant;0.0.0.0:2181\nserver.2=b:2888:3888:participant;10.0.0.2:2182\n\
+                       server.3=c:2888:3888:observer;2181\nversion=100000000\n";
+        let open = [("/d/myid", "2\n"), ("conf/zoo.cfg.dynamic.100000000", dynamic)];
+        let (settings, ignored) = parse(text, files(&open)).expect("parses");
+        assert_eq!(settings.member_id, Some(2));
+        assert_eq!(settings.initial_cluster.as_deref(), Some("1=a:2888/a:3888,2=b:2888/b:3888"));
+        assert_eq!(settings.zookeeper_listen.as_deref(), Some("10.0.0.2:2182"));
+        assert_eq!(ignored, ["server.3"]);
+        settings.into_config().expect("and is complete");
+        let missing = parse(text, files(&open[..1])).expect_err("refused");
+        assert!(missing.contains("conf/zoo.cfg.dynamic.100000000"), "{missing}");
+    }
+
+    #[test]
+    fn a_member_of_an_ensemble_that_nothing_names_founds_none_of_its_own() {
+        let text = "dataDir=/d\nclientPort=2181\n";
+        let refused = parse(text, files(&[("/d/myid", "3\n")])).expect_err("refused");
+        assert!(refused.contains("/d/myid") && refused.contains("dynamicConfigFile"), "{refused}");
+        let unreadable = |_: &Path| Err(io::ErrorKind::PermissionDenied.into());
+        assert!(parse(text, unreadable).expect_err("refused").contains("/d/myid"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
-        let refused = |text: &str| parse(text, |_| None).expect_err("refused");
+        let refused = |text: &str| parse(text, files(&[])).expect_err("refused");
         assert!(refused("clientPort=2181").contains("dataDir"));
         assert!(refused("dataDir=/d\ntickTime=soon").contains("tickTime"));
         assert!(refused("dataDir=/d\nserver.1=a:x:y").contains("server.1"));
         assert!(refused("dataDir=/d\nserver.1=a:1:2").contains("myid"));
         assert!(refused("dataDir").contains("KEY=VALUE"));
+        assert!(refused("dataDir=/d\nserver.1=a:1:2;b:2181;b:2281").contains("server.1"));
+        assert!(refused("dataDir=/d\ndynamicConfigFile=f\nserver.1=a:1:2").contains("server.1"));
     }
 }

@@ -137,12 +137,21 @@ impl Catalog {
         self.services.get(name).map(|tracked| &tracked.current)
     }
 
-    /// A service as it was when `zxid` was the last transaction.
+    /// A service as it was when `zxid` was the last transaction; `None` only at the beginning of all.
     ///
     /// # Errors
-    /// [`ErrorKind::WatchGap`] if that is not remembered (any more).
+    /// [`ErrorKind::WatchGap`] if that is not remembered (any more): of a service that is not there
+    /// nothing is, as its history went with it.
     pub fn service_at(&self, name: &ServiceName, zxid: Zxid) -> Result<Option<&Arc<Service>>, Error> {
-        let Some(tracked) = self.services.get(name) else { return Ok(None) };
+        let Some(tracked) = self.services.get(name) else {
+            return match zxid {
+                Zxid(0) => Ok(None),
+                _ => Err(Error::new(
+                    ErrorKind::WatchGap,
+                    format!("version {zxid} of {name} is not remembered"),
+                )),
+            };
+        };
         if tracked.current.version() <= zxid {
             return Ok(Some(&tracked.current));
         }

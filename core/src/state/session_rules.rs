@@ -75,7 +75,7 @@ impl State {
         let reply = &executed.reply;
         self.edit_session(id, |session, scratch| {
             session.acknowledge(id, acknowledged, scratch);
-            session.applied(id, |out| reply.encode(out), scratch);
+            session.applied(id, reply.results(), |out| reply.encode(out), scratch);
         });
         Ok(executed)
     }

@@ -30,11 +30,17 @@ while read -r word what; do
   esac
 done
 for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
+# One that was started and not told of yet: it serves from our folder.
+[ -n "$1" ] && for process in /proc/[0-9]*; do
+  if tr '\0' '\n' 2>/dev/null < "$process/cmdline" | grep -q -F -- "$1/member-"; then
+    kill -9 "${process#/proc/}" 2>/dev/null
+  fi
+done
 printf '%s' "$mounts" | while read -r mount; do
   while umount -l "$mount" 2>/dev/null; do :; done
 done
 for namespace in $namespaces; do ip netns del "$namespace" 2>/dev/null; done
-[ -n "$1" ] && rm -rf -- "$1"
+[ "$2" = remove ] && rm -rf -- "$1"
 exit 0
 "#;
 
@@ -46,12 +52,14 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts a guard; `folder` is removed at the end, if given.
-    pub(crate) fn start(folder: Option<&Path>) -> Result<Guard, ClusterError> {
+    /// Starts a guard. What serves from `folder`, if one is given, does not outlive it even if it was never
+    /// told of; the folder is removed at the end if so wanted.
+    pub(crate) fn start(folder: Option<&Path>, removes: bool) -> Result<Guard, ClusterError> {
         let folder = folder.map(Path::as_os_str).unwrap_or_default();
         let mut shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "quorate-guard"])
             .arg(folder)
+            .arg(if removes { "remove" } else { "keep" })
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

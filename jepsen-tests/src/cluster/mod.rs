@@ -124,7 +124,7 @@ impl Cluster {
             true => Some(Faults::install(&folder)?),
             false => None,
         };
-        let guard = Guard::start(temporary.as_ref().map(TempDir::path))?;
+        let guard = Guard::start(Some(&folder), temporary.is_some())?;
         let mut cluster = Cluster {
             members: Vec::new(),
             flags: options.flags,

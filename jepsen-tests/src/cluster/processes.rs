@@ -247,7 +247,7 @@ mod tests {
             zookeeper: false,
             ended: Vec::new(),
             retired: Vec::new(),
-            guard: Guard::start(None)?,
+            guard: Guard::start(None, false)?,
             _temporary: None,
         };
         cluster.add_slot(1, false)?;

@@ -65,7 +65,7 @@ impl Servers {
         let binaries = Binaries::find().map_err(|error| failed(error.to_string()))?;
         let ports = PortBlock::take().map_err(|error| failed(error.to_string()))?;
         let folder = tempfile::tempdir().map_err(|error| failed(error.to_string()))?;
-        let guard = Guard::start(None).map_err(|error| failed(error.to_string()))?;
+        let guard = Guard::start(None, false).map_err(|error| failed(error.to_string()))?;
         let ((client, peer, http, _), (zookeeper, quorate, _, _)) = (ports.member(0), ports.member(1));
         let address = |port: u16| format!("127.0.0.1:{port}");
         let mut started = Started { children: Vec::new(), _guard: guard, _ports: ports, _folder: folder };

@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, ClusterError, disk};
 /// Large enough for a few segments of the log, the checkpoint, and one that is received beside it.
 const DISK_MB: u64 = 320;
 /// How long a member may take to stop after a write has failed.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often it is looked at whether it has.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::cluster::Binaries;
 
 /// What ends up in a member; what is not there does not count.
-const SERVER: [&str; 9] = [
+const SERVER: [&str; 10] = [
     "Cargo.lock",
     "Cargo.toml",
     "core/Cargo.toml",
@@ -22,9 +22,11 @@ const SERVER: [&str; 9] = [
     "server/build.rs",
     "server/allocator",
     "server/src",
+    "rust-toolchain.toml",
 ];
-/// The SDK, whose locks, elections and registry are under test like the server: part of the harness.
-const SDK: &str = "client/src";
+/// The SDK, whose locks, elections and registry are under test like the server: part of the harness,
+/// with the core and the protocol that it is made of.
+const SDK: [&str; 2] = ["client/Cargo.toml", "client/src"];
 
 /// What a result is stamped with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub struct Stamp {
 /// # Errors
 /// No git, no checkout, or uncommitted changes in the code under test.
 pub fn stamp() -> Result<Stamp, String> {
-    let paths = [&SERVER[..], &[SDK]].concat();
+    let paths = [&SERVER[..], &SDK].concat();
     let changed = git(&[&["status", "--porcelain", "--"], &paths[..]].concat())?;
     if !changed.is_empty() {
         return Err(format!("uncommitted changes in the code under test:\n{changed}"));
@@ -66,7 +68,9 @@ impl Programs {
         let Binaries { quorated, quorate } = Binaries::find().map_err(|error| error.to_string())?;
         let harness = std::env::current_exe().map_err(|error| format!("the running executable: {error}"))?;
         is_built_of(&quorated, &SERVER)?;
-        is_built_of(&harness, &[SDK])?;
+        for through in [&quorate, &harness] {
+            is_built_of(through, &[&SERVER[..], &SDK].concat())?;
+        }
         let paths = [quorated, quorate, harness];
         let hash = contents(&paths)?;
         Ok(Programs { paths, hash })

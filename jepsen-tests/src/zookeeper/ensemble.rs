@@ -41,7 +41,7 @@ impl Ensemble {
         let folder = tempfile::tempdir()
             .map_err(|source| ClusterError::Files { path: std::env::temp_dir(), source })?;
         let ports = PortBlock::take()?;
-        let mut guard = Guard::start(None)?;
+        let mut guard = Guard::start(None, false)?;
         let peers: String = (0..SERVERS)
             .map(|index| {
                 let (_, peer, election, _) = ports.member(index);

@@ -19,7 +19,7 @@ use quorate_core::id::{AttachEpoch, SessionId, WriteNumber, Zxid};
 use quorate_core::reply::{Attachment, ReadReply, ReadResult, WriteResult};
 use quorate_core::request::{Consistency, ReadRequest};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Coordinator;
 use super::read::{check_paths, needed};
@@ -117,6 +117,7 @@ impl Coordinator {
         let session = SessionLoop {
             coordinator: self.clone(),
             id: (attachment.session, attachment.epoch),
+            timeout: Duration::from_millis(attachment.timeout_ms.into()),
             identities: connect.identities,
             outbox,
             progress,
@@ -196,6 +197,7 @@ impl Coordinator {
 struct SessionLoop {
     coordinator: Coordinator,
     id: (SessionId, AttachEpoch),
+    timeout: Duration,
     identities: Vec<Identity>,
     outbox: Outbox,
     progress: Arc<Notify>,
@@ -338,13 +340,15 @@ impl SessionLoop {
     }
 
     /// Waits while many answers wait for the client: reads are answered faster than any network takes the
-    /// answers. A client that takes none for a while is cut.
+    /// answers. A client that takes none for a while is cut. Its heartbeats wait behind its reads, so it
+    /// counts as alive until then.
     async fn wait_room(&self) -> Result<(), Ended> {
         let (session, epoch) = self.id;
+        let mut taken = Instant::now();
         while !self.outbox.has_room() {
-            match timeout(TAKES_NOTHING, self.outbox.room()).await {
-                // Whoever takes answers is there.
-                Ok(()) => self.coordinator.shared.heartbeats.touch(session, epoch),
+            match timeout(self.timeout / 3, self.outbox.room()).await {
+                Ok(()) => taken = Instant::now(),
+                Err(_) if taken.elapsed() < TAKES_NOTHING => {}
                 Err(_) => self.outbox.close(Error::new(
                     ErrorKind::Overloaded,
                     format!("client reads too slowly: it took nothing for {} s", TAKES_NOTHING.as_secs()),
@@ -353,6 +357,7 @@ impl SessionLoop {
             if self.outbox.is_closed() {
                 return Err(Ended);
             }
+            self.coordinator.shared.heartbeats.touch(session, epoch);
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! Timers run on the leader's monotonic clock and only ever *propose*: a session ends, a node goes,
 //! only when the command has applied, and apply re-checks what was judged. A new leader starts all
 //! sessions' timers anew once it has confirmed its leadership, so no leader change ends a session early.
-//! A TTL node's life goes on from its last change, by the time that the log's entries carry.
+//! A TTL node's life goes on from its last change, by the time that the log's entries carry from leaders
+//! before; a leader's own clock only stamps, and counts nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use quorate_core::breaks::{Break, is_broken};
 use quorate_core::command::{CloseReason, Operation};
-use quorate_core::id::{AttachEpoch, SessionId, Zxid};
+use quorate_core::id::{AttachEpoch, SessionId, Timestamp, Zxid};
 use quorate_core::state::Expirable;
 use tokio::time::{Instant, sleep};
 
@@ -85,12 +86,16 @@ impl Coordinator {
         let leadership = self.shared.replica.leadership();
         let mut term_served = None;
         let mut nodes: BTreeMap<String, Seen> = BTreeMap::new();
+        let mut time_before = self.shared.local.with_state(|state| state.time());
+        let mut inherited = (time_before, Instant::now());
         let (mut ttl_next, mut container_next) = (Instant::now(), Instant::now());
         loop {
             sleep(SESSION_TICK).await;
             let current = *leadership.borrow();
             if current.leader != Some(self.shared.member) && !is_broken(Break::ExpireByLocalClock) {
                 term_served = None;
+                // The log's time as others have stamped it: this member's own clock may be ahead.
+                time_before = self.shared.local.with_state(|state| state.time());
                 continue;
             }
             if term_served != Some(current.term) {
@@ -101,6 +106,7 @@ impl Coordinator {
                 term_served = Some(current.term);
                 self.shared.deadlines.lock().clear();
                 nodes.clear();
+                inherited = (time_before, Instant::now());
             }
             self.expire_sessions(current.term);
             let now = Instant::now();
@@ -110,7 +116,7 @@ impl Coordinator {
                 if with_containers {
                     container_next = now + CONTAINER_TICK;
                 }
-                self.expire_nodes(current.term, &mut nodes, with_containers);
+                self.expire_nodes(current.term, &mut nodes, with_containers, inherited);
             }
         }
     }
@@ -151,22 +157,28 @@ impl Coordinator {
         }
     }
 
-    fn expire_nodes(&self, term: u64, nodes: &mut BTreeMap<String, Seen>, with_containers: bool) {
+    fn expire_nodes(
+        &self,
+        term: u64,
+        nodes: &mut BTreeMap<String, Seen>,
+        with_containers: bool,
+        (time_before, term_began): (Timestamp, Instant),
+    ) {
         let now = Instant::now();
-        let (candidates, state_time): (Vec<_>, _) =
-            self.shared.local.with_state(|state| (state.expirable_nodes().collect(), state.time()));
+        let candidates: Vec<_> = self.shared.local.with_state(|state| state.expirable_nodes().collect());
         let mut still = BTreeMap::new();
         let mut removed = 0;
         for node in candidates {
             let changed = (node.czxid, node.mzxid);
             let since = match nodes.get(&node.path) {
                 Some(seen) if seen.changed == changed => seen.since,
-                // A leader before this one may have counted for long: the log's own time says how long,
-                // at least.
-                _ => {
-                    let age = u64::try_from(state_time.0.saturating_sub(node.mtime.0)).unwrap_or(0);
-                    now.checked_sub(Duration::from_millis(age)).unwrap_or(now)
+                // Leaders before this one have counted already: the log's time of before this term says
+                // how long, at least.
+                _ if node.mtime < time_before => {
+                    let age = time_before.0.saturating_sub(node.mtime.0).unsigned_abs();
+                    term_began.checked_sub(Duration::from_millis(age)).unwrap_or(term_began)
                 }
+                _ => now,
             };
             let is_due = node.childless
                 && match node.kind {

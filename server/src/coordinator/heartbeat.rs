@@ -79,7 +79,7 @@ impl Coordinator {
                     }
                     for (session, epoch, sequence) in waiting.to_answer {
                         // One that is being ended hears no answer: if it lives on, its client asks again.
-                        if !touched.ending.contains(&(session, epoch)) {
+                        if touched.ending.binary_search(&(session, epoch)).is_err() {
                             self.shared.local.answer_heartbeat(session, epoch, sequence);
                         }
                     }

@@ -55,7 +55,7 @@ pub(super) struct PendingCall {
 }
 
 /// Of so many writes, the newest, a resuming client is told that their answers are no longer kept.
-const FORGOTTEN_TOLD: u64 = 4096;
+const FORGOTTEN_TOLD: u64 = 64 << 10;
 
 impl LocalState {
     /// Registers a call before it is proposed; its answer arrives when it applies here.

@@ -5,6 +5,7 @@
 
 use std::fs::{self, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The lock file's name.
@@ -49,9 +50,9 @@ pub struct DataDirLock {
     _file: fs::File,
 }
 
-/// Takes the directory for this process; makes it if it is not there.
+/// Takes the directory for this process; makes it if it is not there, for this user alone.
 pub fn lock_data_dir(path: &Path) -> Result<DataDirLock, DataDirError> {
-    fs::create_dir_all(path).map_err(DataDirError::io("create", path))?;
+    make(path).map_err(DataDirError::io("create", path))?;
     let lock = path.join(LOCK);
     let mut file = fs::OpenOptions::new()
         .read(true)
@@ -77,9 +78,35 @@ pub fn lock_data_dir(path: &Path) -> Result<DataDirLock, DataDirError> {
     Ok(DataDirLock { _file: file })
 }
 
+/// Passwords of sessions and what ACLs protect lie in it. A directory that is there stays as its owner
+/// made it, and those above are made as usual.
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_new_directory_is_its_users_alone_and_one_that_stands_is_left_as_it_is() {
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        let directory = tempfile::tempdir().expect("a directory");
+        let (above, standing) = (directory.path().join("above"), directory.path().join("standing"));
+        let new = above.join("data");
+        drop(lock_data_dir(&new).expect("free"));
+        assert_eq!(mode(&new), 0o700);
+        assert_ne!(mode(&above), 0o700);
+        fs::create_dir(&standing).expect("made");
+        fs::set_permissions(&standing, fs::Permissions::from_mode(0o750)).expect("set");
+        drop(lock_data_dir(&standing).expect("free"));
+        assert_eq!(mode(&standing), 0o750);
+    }
 
     #[test]
     fn only_one_process_has_the_directory() {

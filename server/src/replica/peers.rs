@@ -168,7 +168,7 @@ pub enum PeerResponse {
 pub struct Touched {
     /// The index to apply first.
     pub index: u64,
-    /// Those that are being ended whatever is heard of them now.
+    /// Those that are being ended whatever is heard of them now, in order.
     pub ending: Vec<(SessionId, AttachEpoch)>,
 }
 

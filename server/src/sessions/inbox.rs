@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use quorate_core::acl::Identity;
-use quorate_core::command::{MultiOperation, Operation};
+use bytes::Bytes;
+use quorate_core::acl::{AclEntry, Identity};
+use quorate_core::command::{Create, Guard, MultiOperation, Operation};
 use quorate_core::error::Error;
 use quorate_core::id::{WriteNumber, Zxid};
 use quorate_core::request::{Consistency, ReadRequest, WatchKind};
@@ -129,52 +130,80 @@ fn weight(incoming: &Incoming) -> usize {
     match incoming {
         Incoming::Write { operation, .. } => weight_of_operation(operation),
         Incoming::Read { request, .. } => weight_of_read(request),
-        Incoming::Rearm { watches, .. } => watches.iter().map(|(_, path)| 64 + path.len()).sum(),
+        Incoming::Rearm { watches, .. } => watches.iter().map(|(_, path)| PART + path.len()).sum(),
+        Incoming::Identified { identity, .. } => identity.scheme.len() + identity.id.len(),
         Incoming::Refused { error, .. } => error.detail.len(),
-        Incoming::Heartbeat { .. } | Incoming::Identified { .. } => 0,
+        Incoming::Heartbeat { .. } => 0,
     }
 }
 
+/// One of many parts of a request, beside what it holds.
+const PART: usize = 128;
+
 fn weight_of_operation(operation: &Operation) -> usize {
-    let length = |data: &Option<bytes::Bytes>| data.as_ref().map_or(0, bytes::Bytes::len);
     match operation {
-        Operation::Create(create) => create.path.len() + length(&create.data) + 64 * create.acl.len(),
+        Operation::Create(create) => weight_of_create(create),
         Operation::SetData { path, data, .. } => path.len() + length(data),
-        Operation::SetAcl { path, acl, .. } => path.len() + 64 * acl.len(),
+        Operation::SetAcl { path, acl, .. } => path.len() + weight_of_acl(acl),
         Operation::Delete { path, .. } | Operation::DeleteRecursive { path, .. } => path.len(),
-        Operation::Multi(operations) => {
-            let of_part = |part: &MultiOperation| {
-                128 + match part {
-                    MultiOperation::Create(create) => {
-                        create.path.len() + length(&create.data) + 64 * create.acl.len()
-                    }
-                    MultiOperation::SetData { path, data, .. } => path.len() + length(data),
-                    MultiOperation::Delete { path, .. } | MultiOperation::Check { path, .. } => path.len(),
-                    MultiOperation::Guard(_) => 0,
-                }
-            };
-            operations.iter().map(of_part).sum()
-        }
+        Operation::Multi(operations) => operations.iter().map(|part| PART + weight_of_part(part)).sum(),
         Operation::Refused(error) => error.detail.len(),
-        _ => 0,
+        // Of a few bytes, or the cluster's own.
+        Operation::OpenSession { .. }
+        | Operation::Attach { .. }
+        | Operation::CloseSession { .. }
+        | Operation::ExpireNode { .. }
+        | Operation::Set(_)
+        | Operation::PublishConfig { .. }
+        | Operation::DigestMark => 0,
     }
+}
+
+fn weight_of_part(part: &MultiOperation) -> usize {
+    match part {
+        MultiOperation::Create(create) => weight_of_create(create),
+        MultiOperation::SetData { path, data, .. } => path.len() + length(data),
+        MultiOperation::Delete { path, .. } | MultiOperation::Check { path, .. } => path.len(),
+        MultiOperation::Guard(
+            Guard::Lock { path, .. }
+            | Guard::Modified { path, .. }
+            | Guard::Created { path, .. }
+            | Guard::Absent { path },
+        ) => path.len(),
+    }
+}
+
+fn weight_of_create(create: &Create) -> usize {
+    create.path.len() + length(&create.data) + weight_of_acl(&create.acl)
+}
+
+fn weight_of_acl(acl: &[AclEntry]) -> usize {
+    acl.iter().map(|entry| PART + entry.scheme.len() + entry.id.len()).sum()
+}
+
+fn length(data: &Option<Bytes>) -> usize {
+    data.as_ref().map_or(0, Bytes::len)
 }
 
 fn weight_of_read(request: &ReadRequest) -> usize {
     match request {
-        ReadRequest::Multi(requests) => requests.iter().map(|request| 128 + weight_of_read(request)).sum(),
-        ReadRequest::Get { path, .. }
+        ReadRequest::Multi(requests) => requests.iter().map(|request| PART + weight_of_read(request)).sum(),
+        ReadRequest::List { path, after, .. } => path.len() + after.as_ref().map_or(0, String::len),
+        ReadRequest::Ephemerals { prefix: path }
+        | ReadRequest::Get { path, .. }
         | ReadRequest::Exists { path, .. }
         | ReadRequest::GetAcl { path }
-        | ReadRequest::List { path, .. }
-        | ReadRequest::AddWatch { path, .. } => path.len(),
-        _ => 0,
+        | ReadRequest::CountDescendants { path }
+        | ReadRequest::Sync { path }
+        | ReadRequest::AddWatch { path, .. }
+        | ReadRequest::RemoveWatch { path, .. }
+        | ReadRequest::CheckWatch { path, .. } => path.len(),
+        ReadRequest::WhoAmI | ReadRequest::Sessions => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use quorate_core::id::WriteNumber;
 
     use super::*;

@@ -208,7 +208,7 @@ impl Outbox {
         queue.messages.len() > MESSAGES_MAX / 2 || queue.bytes > BYTES_MAX / 2
     }
 
-    /// Waits until something has been taken, or the end. One task may wait.
+    /// Waits until something has been taken, or the client is on the way, or the end. One task may wait.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -247,6 +247,13 @@ impl OutboxReader {
     /// What [`OutboxReader::take`] would give at once; `None` if it would wait.
     pub fn try_take(&mut self, max: usize) -> Option<Result<Vec<Outgoing>, Error>> {
         self.shared.try_take(max)
+    }
+
+    /// Tells whoever waits for room that the client takes what it was given, if slowly.
+    pub fn note_progress(&self) {
+        if std::mem::take(&mut self.shared.lock().room_is_awaited) {
+            self.shared.room.notify_one();
+        }
     }
 
     /// Tells when there is something to take, for whoever takes with [`OutboxReader::try_take`].

@@ -1,5 +1,6 @@
 //! `Registry`: services and their instances, for any language.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use futures_util::Stream;
 use quorate_core::acl::Identity;
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::Zxid;
-use quorate_core::registry::{Entry, Filter, Instance, Service, ServiceName};
+use quorate_core::registry::{Filter, Instance, Service, ServiceName};
 use quorate_core::request::Consistency;
 use quorate_proto::convert::consistency_or_default;
 use quorate_proto::convert::registry::{health, mode};
@@ -192,9 +193,18 @@ impl v1::registry_server::Registry for RegistryDoor {
         let fresh = since.map_or(Consistency::Linearizable, Consistency::AtLeast);
         coordinator.wait_directory(fresh).await.map_err(refused)?;
         let following = coordinator.follow_service(&name);
-        let last = since.and_then(|since| coordinator.service_at(&name, since).ok());
         let filter = message.filter.unwrap_or_default().into();
-        let watching = Watching { coordinator, name, filter, identities, following, last, is_first: true };
+        let mut watching = Watching {
+            coordinator,
+            name,
+            filter,
+            identities,
+            following,
+            last: None,
+            hidden: BTreeSet::new(),
+            is_first: true,
+        };
+        watching.last = since.and_then(|since| watching.known_since(since));
         Ok(Response::new(Box::pin(futures_util::stream::unfold(Some(watching), |watching| async move {
             let mut watching = watching?;
             let news = watching.next().await?;
@@ -305,19 +315,30 @@ impl Keeper {
     }
 }
 
-/// One follower of a service.
+/// One follower of a service. An id is told to be gone only if the follower knows of it: one that it
+/// may not read is hidden from it for good.
 struct Watching {
     coordinator: Coordinator,
     name: ServiceName,
     filter: Filter,
     identities: Vec<Identity>,
     following: watch::Receiver<Arc<Service>>,
-    /// What the follower has.
+    /// What the follower has; `None` if everything is still to be told.
     last: Option<Arc<Service>>,
+    /// Ids in `last` that the follower does not know of, as it may not read them.
+    hidden: BTreeSet<String>,
     is_first: bool,
 }
 
 impl Watching {
+    /// What a follower has that comes again, if nothing of it has gone or become hidden since. Who might
+    /// read what is gone nobody knows any more: that follower is told everything anew.
+    fn known_since(&self, version: Zxid) -> Option<Arc<Service>> {
+        let known = self.coordinator.service_at(&self.name, version).ok()?;
+        let visible = self.coordinator.visible(&self.name, known.entries(), &self.identities);
+        (visible.len() == known.entries().len()).then_some(known)
+    }
+
     /// What changed; `None` once the member stops.
     async fn next(&mut self) -> Option<v1::WatchServiceResponse> {
         loop {
@@ -333,26 +354,34 @@ impl Watching {
         }
     }
 
-    fn compare(&self, now: &Service) -> v1::WatchServiceResponse {
-        let empty;
-        let (snapshot, last) = match &self.last {
-            Some(last) => (false, last.as_ref()),
-            None => {
-                empty = Service::empty(self.name.clone(), Zxid(0));
-                (true, &empty)
-            }
+    fn compare(&mut self, now: &Service) -> v1::WatchServiceResponse {
+        let snapshot = self.last.is_none();
+        let last = match self.last.take() {
+            Some(last) => last,
+            None => Arc::new(Service::empty(self.name.clone(), Zxid(0))),
         };
-        let mut delta = now.since(last);
-        let visible = self.coordinator.visible(&self.name, &delta.put, &self.identities);
-        let (put, hidden): (Vec<&Arc<Entry>>, Vec<&Arc<Entry>>) =
-            visible.into_iter().partition(|entry| self.filter.matches(&entry.instance));
-        if !snapshot {
-            delta.removed.extend(hidden.iter().map(|entry| entry.instance.id.clone()));
+        let delta = now.since(&last);
+        let mut visible =
+            self.coordinator.visible(&self.name, &delta.put, &self.identities).into_iter().peekable();
+        let (mut put, mut removed) = (Vec::new(), Vec::new());
+        for entry in &delta.put {
+            let id = &entry.instance.id;
+            let is_visible = visible.next_if(|next| Arc::ptr_eq(next, entry)).is_some();
+            let was_known = last.entry(id).is_some() && !self.hidden.remove(id);
+            if is_visible && self.filter.matches(&entry.instance) {
+                put.push(entry.as_ref().into());
+            } else if was_known {
+                removed.push(id.clone());
+            }
+            if !is_visible {
+                self.hidden.insert(id.clone());
+            }
         }
+        removed.extend(delta.removed.into_iter().filter(|id| !self.hidden.remove(id)));
         v1::WatchServiceResponse {
             snapshot,
-            put: put.into_iter().map(|entry| entry.as_ref().into()).collect(),
-            removed: delta.removed,
+            put,
+            removed,
             policy: delta.policy.as_ref().and_then(|_| policy(&self.coordinator, now, &self.identities)),
             policy_removed: !snapshot && delta.policy == Some(None),
             version: now.version().0,

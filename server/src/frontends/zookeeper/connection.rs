@@ -15,7 +15,8 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::acl::Identity;
 use quorate_core::command::Operation;
 use quorate_core::error::{Error, ErrorKind};
-use quorate_core::id::{AttachEpoch, SessionId, WriteNumber, Zxid};
+use quorate_core::id::{WriteNumber, Zxid};
+use quorate_core::reply::Attachment;
 use quorate_core::request::Consistency;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
@@ -44,6 +45,8 @@ const QUORUM_PATIENCE: Duration = Duration::from_secs(1);
 const ATTACH_AGAIN: Duration = Duration::from_millis(50);
 /// The socket is read in pieces of about this size.
 const READ_BYTES: usize = 64 << 10;
+/// The socket is written in pieces of this size.
+const WRITE_BYTES: usize = 64 << 10;
 /// Messages taken from the outbox at once.
 const TAKE_MAX: usize = 512;
 /// A write buffer that grew beyond this is given back.
@@ -178,7 +181,7 @@ async fn converse<R, W>(
         frames,
         inbox,
         notes: notes.clone(),
-        attached: (attachment.session, attachment.epoch, attachment.timeout_ms),
+        attachment,
         submitted: attachment.last_applied,
         identities,
     };
@@ -251,8 +254,7 @@ struct ReadingHalf<R> {
     frames: Frames<R>,
     inbox: InboxSender,
     notes: Notes,
-    /// The session, this attachment of it, and its timeout in milliseconds.
-    attached: (SessionId, AttachEpoch, u32),
+    attachment: Attachment,
     submitted: WriteNumber,
     identities: Vec<Identity>,
 }
@@ -264,7 +266,7 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
             self.counters.iter().for_each(|counter| counter.receive());
             let mut jute = Jute::new(frame);
             let (Ok(xid), Ok(code)) = (jute.int(), jute.int()) else { return "a frame without a header" };
-            let (asked, shape) = requests::read(code, &mut jute, self.attached.0);
+            let (asked, shape) = requests::read(code, &mut jute, self.attachment.session);
             let is_close = matches!(&asked, Asked::Write(Operation::CloseSession { .. }));
             if !self.take(xid, asked, shape).await {
                 return "the session has ended";
@@ -274,6 +276,8 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
                 // it is not waited for without end either.
                 while self.frames.next().await.is_some() {}
                 sleep(PARTING).await;
+                // Perhaps its own close never came through: then this one may.
+                self.door.coordinator.abandon_session(self.attachment.session, self.attachment.password);
                 return "the client has gone";
             }
         }
@@ -337,7 +341,7 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
     /// Changes the members, which may take its time: the client's own requests, its pings among them, wait
     /// behind this one and count as heard.
     async fn reconfigure(&self, asked: &MembersAsked) -> Result<(), Error> {
-        let (session, epoch, timeout_ms) = self.attached;
+        let Attachment { session, epoch, timeout_ms, .. } = self.attachment;
         let mut changing = std::pin::pin!(reconfig::change(&self.door, &self.identities, asked));
         loop {
             match timeout(Duration::from_millis(u64::from(timeout_ms) / 3), &mut changing).await {
@@ -423,10 +427,18 @@ impl<W: AsyncWrite + Unpin> WritingHalf<W> {
                     break;
                 }
             }
-            let writer = &mut self.writer;
+            let (writer, outbox) = (&mut self.writer, &self.outbox);
+            let write = async {
+                // In pieces, so that a slow client is not taken for one that takes nothing.
+                for piece in out.chunks(WRITE_BYTES) {
+                    writer.write_all(piece).await?;
+                    outbox.note_progress();
+                }
+                writer.flush().await
+            };
             let is_written = tokio::select! {
                 biased;
-                written = async { writer.write_all(&out).await.and(writer.flush().await) } => written.is_ok(),
+                written = write => written.is_ok(),
                 () = &mut parting => false,
             };
             if !is_written || !goes_on {
