@@ -194,6 +194,23 @@ mod tests {
         assert!(!runs(&id), "nothing goes on unlocked");
     }
 
+    /// Runs itself again where hangups are ignored: there is the second half.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_ignores_hangups_is_not_ended_by_one() {
+        const AGAIN: &str = "QUORATE_TEST_IGNORES_HANGUPS";
+        if std::env::var_os(AGAIN).is_some() {
+            // The command hangs up on us, who would pass it on.
+            return run_shell("kill -HUP $PPID; sleep 0.5", &[]).await.expect("it goes on to its end");
+        }
+        let name = "child::tests::what_ignores_hangups_is_not_ended_by_one";
+        let itself = std::env::current_exe().expect("a file");
+        let script = format!("trap '' HUP; exec '{}' --exact {name}", itself.display());
+        let output = std::process::Command::new("sh").args(["-c", &script]).env(AGAIN, "1").output();
+        let output = output.expect("sh runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
     /// Runs itself again on a terminal of its own, where the second half is.
     #[cfg(target_os = "linux")]
     #[tokio::test]

@@ -40,7 +40,7 @@ mod of_this_system {
 
     /// Those that others send to us.
     pub struct Signals {
-        hangup: unix::Signal,
+        hangup: Option<unix::Signal>,
         interrupt: unix::Signal,
         terminate: unix::Signal,
         suspend: Option<unix::Signal>,
@@ -52,7 +52,7 @@ mod of_this_system {
         /// Those by which somebody wants us to end.
         pub fn new() -> Outcome<Signals> {
             Ok(Signals {
-                hangup: unix::signal(SignalKind::hangup())?,
+                hangup: if is_hangup_ignored() { None } else { Some(unix::signal(SignalKind::hangup())?) },
                 interrupt: unix::signal(SignalKind::interrupt())?,
                 terminate: unix::signal(SignalKind::terminate())?,
                 suspend: None,
@@ -80,7 +80,7 @@ mod of_this_system {
         /// No signal is missed, but those of a kind that come together count as one.
         pub async fn next(&mut self) -> Signal {
             tokio::select! {
-                _ = self.hangup.recv() => Signal::Hangup,
+                () = heard(&mut self.hangup) => Signal::Hangup,
                 _ = self.interrupt.recv() => Signal::Interrupt,
                 _ = self.terminate.recv() => Signal::Terminate,
                 () = heard(&mut self.suspend) => Signal::Suspend,
@@ -97,6 +97,15 @@ mod of_this_system {
             }
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether who started us has protected us from hangups (`nohup`), and with us what we start: to
+    /// listen would undo it. Only Linux says so to a program without unsafe code.
+    fn is_hangup_ignored() -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        ignored.is_some_and(|mask| mask & (1 << (Kind::HUP.as_raw() - 1)) != 0)
     }
 
     /// Dropping it takes the terminal back, and leaves the command alone.

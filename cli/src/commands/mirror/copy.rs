@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use zookeeper_client::EventType;
 
-use super::side::{Node, Side};
+use super::side::Side;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
@@ -30,6 +30,10 @@ pub(super) struct Copied {
 }
 
 impl Copied {
+    pub fn in_words(&self) -> String {
+        format!("{} created, {} changed, {} deleted", self.created, self.changed, self.deleted)
+    }
+
     fn add(&mut self, other: Copied) {
         self.created += other.created;
         self.changed += other.changed;
@@ -102,9 +106,7 @@ pub(super) async fn changed(
         let mut own = Copied::default();
         let was_deleted = kind == EventType::NodeDeleted;
         if was_deleted && source.read(&path).await?.is_none() {
-            if target.read(&path).await?.is_some_and(|there| !there.is_ephemeral) {
-                remove(target, &path, &mut own).await?;
-            }
+            remove(target, &path, &mut own).await?;
         } else {
             node(source, target, &path, delete, &mut own).await?;
         }
@@ -136,7 +138,8 @@ pub(super) async fn node(
 }
 
 /// Makes the target's node like the source's; the names of the source's children, or `None` if the
-/// target's node has no parent.
+/// target's node has no parent that can have children. A node that a session of the target holds is
+/// left alone.
 async fn one(
     source: &Side,
     target: &Side,
@@ -157,6 +160,7 @@ async fn one(
             copied.created += 1;
             Ok(Some(wanted.children))
         }
+        (Some(_), Some(there)) if there.is_ephemeral => Ok(Some(Vec::new())),
         (Some(wanted), Some(there)) => {
             let is_data_old = wanted.data != there.data;
             if is_data_old {
@@ -177,8 +181,8 @@ async fn one(
             }
             Ok(Some(wanted.children))
         }
-        (None, Some(there)) => {
-            if delete && !there.is_ephemeral {
+        (None, Some(_)) => {
+            if delete {
                 remove(target, path, copied).await?;
             }
             Ok(Some(Vec::new()))
@@ -187,14 +191,16 @@ async fn one(
     }
 }
 
-/// Removes a node and all below it, the lowest first.
+/// Removes a node and all below it, the lowest first. What sessions of the target hold there stays (a
+/// lock's contenders, say: without them it would be granted again), and so do the nodes above it, as
+/// neither side deletes what has children.
 pub(super) async fn remove(target: &Side, top: &str, copied: &mut Copied) -> Outcome {
-    let mut doomed = vec![top.to_owned()];
-    let mut next = 0;
-    while let Some(path) = doomed.get(next).cloned() {
-        next += 1;
-        if let Some(Node { children, .. }) = target.read(&path).await? {
-            doomed.extend(children.iter().map(|name| child(&path, name)));
+    let mut unread = vec![top.to_owned()];
+    let mut doomed = Vec::new();
+    while let Some(path) = unread.pop() {
+        if let Some(node) = target.read(&path).await?.filter(|node| !node.is_ephemeral) {
+            unread.extend(node.children.iter().map(|name| child(&path, name)));
+            doomed.push(path);
         }
     }
     for path in doomed.iter().rev() {
@@ -215,6 +221,7 @@ pub(super) fn progress(context: &Context) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::Memory;
     use super::*;
 
     #[test]
@@ -222,5 +229,66 @@ mod tests {
         assert!(is_common("/") && is_common("/zookeeper-like") && is_common("/a/zookeeper"));
         assert!(!is_common("/zookeeper") && !is_common("/zookeeper/quota"));
         assert_eq!((child("/", "a").as_str(), child("/a", "b").as_str()), ("/a", "/a/b"));
+    }
+
+    #[tokio::test]
+    async fn deleting_leaves_what_sessions_of_the_target_hold_and_what_is_above_it() {
+        let source = Side::memory(Memory::new(&["/locks", "/locks/job", "/kept"]));
+        let tree = Memory::new(&["/locks", "/locks/job", "/locks/job/old", "/kept"]);
+        tree.hold(&["/locks/job/contender-1", "/locks/job/contender-2"]);
+        for path in ["/gone", "/gone/deep", "/gone/deep/empty", "/gone/empty"] {
+            tree.put(path);
+        }
+        tree.hold(&["/gone/deep/contender", "/instance"]);
+        let target = Side::memory(tree.clone());
+        let mut copied = Copied::default();
+        for _ in 0..2 {
+            super::tree(&source, &target, "/", true, &mut copied, &ProgressBar::hidden())
+                .await
+                .expect("copied");
+        }
+        assert_eq!(
+            tree.paths(),
+            [
+                "/",
+                "/gone",
+                "/gone/deep",
+                "/gone/deep/contender",
+                "/instance",
+                "/kept",
+                "/locks",
+                "/locks/job",
+                "/locks/job/contender-1",
+                "/locks/job/contender-2",
+            ]
+        );
+        assert_eq!(copied.deleted, 3, "{copied:?}");
+    }
+
+    #[tokio::test]
+    async fn what_the_source_deletes_below_a_held_lock_leaves_its_contenders() {
+        let source = Side::memory(Memory::new(&["/locks"]));
+        let tree = Memory::new(&["/locks", "/locks/job", "/other", "/other/below"]);
+        tree.hold(&["/locks/job/contender"]);
+        let target = Side::memory(tree.clone());
+        let deleted = ["/locks/job", "/other"].map(|path| (path.to_owned(), EventType::NodeDeleted));
+        let mut copied = Copied::default();
+        changed(&source, &target, BTreeMap::from(deleted), false, &mut copied).await.expect("copied");
+        assert_eq!(tree.paths(), ["/", "/locks", "/locks/job", "/locks/job/contender"]);
+        assert_eq!(copied.deleted, 2, "{copied:?}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_a_session_holds_is_not_overwritten() {
+        let source = Side::memory(Memory::new(&["/leader", "/leader/below"]));
+        let tree = Memory::new(&[]);
+        tree.hold(&["/leader"]);
+        tree.change("/leader", |node| node.data = "who leads".into());
+        let target = Side::memory(tree.clone());
+        let mut copied = Copied::default();
+        super::tree(&source, &target, "/", true, &mut copied, &ProgressBar::hidden()).await.expect("copied");
+        node(&source, &target, "/leader/below", true, &mut copied).await.expect("copied");
+        assert_eq!(tree.paths(), ["/", "/leader"]);
+        assert_eq!(tree.read("/leader").map(|node| node.data), Some("who leads".into()));
     }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use quorate::{AclEntry, ErrorKind, Permissions};
 use zookeeper_client as zk;
 
+#[cfg(test)]
+use super::memory::Memory;
 use crate::failure::{Failure, Outcome};
 use crate::values::AuthArgument;
 
@@ -23,6 +25,8 @@ pub(super) struct Side {
 enum Tree {
     ZooKeeper(zk::Client),
     Quorate(quorate::Client),
+    #[cfg(test)]
+    Memory(Memory),
 }
 
 /// One node.
@@ -50,6 +54,12 @@ impl Side {
     /// A cluster.
     pub fn quorate(client: quorate::Client) -> Side {
         Side::of(Tree::Quorate(client))
+    }
+
+    /// A tree of a test's own.
+    #[cfg(test)]
+    pub fn memory(tree: Memory) -> Side {
+        Side::of(Tree::Memory(tree))
     }
 
     fn of(tree: Tree) -> Side {
@@ -115,10 +125,16 @@ impl Side {
                     is_ephemeral: node.stat.ephemeral_owner.0 != 0,
                 }))
             }
+            #[cfg(test)]
+            Tree::Memory(tree) => {
+                tokio::task::yield_now().await;
+                Ok(tree.read(path))
+            }
         }
     }
 
-    /// Makes a node; one that somebody else has just made will do. False if its parent is missing.
+    /// Makes a node; one that somebody else has just made will do. False if its parent is missing, or
+    /// is a session's.
     pub async fn create(&self, path: &str, node: &Node) -> Outcome<bool> {
         match &self.tree {
             Tree::ZooKeeper(client) => {
@@ -126,17 +142,21 @@ impl Side {
                 let options = zk::CreateMode::Persistent.with_acls(zk::Acls::new(&acl));
                 match client.create(path, &node.data, &options).await {
                     Ok(_) | Err(zk::Error::NodeExists) => Ok(true),
-                    Err(zk::Error::NoNode) => Ok(false),
+                    Err(zk::Error::NoNode | zk::Error::NoChildrenForEphemerals) => Ok(false),
                     Err(error) => Err(zookeeper_failure(&error, path)),
                 }
             }
             Tree::Quorate(client) => match client.create(path, node.data.clone()).acl(node.acl.clone()).await
             {
                 Ok(_) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::NodeExists => Ok(true),
-                Err(error) if error.kind() == ErrorKind::NoNode => Ok(false),
-                Err(error) => Err(Failure::from_client(&error, path)),
+                Err(error) => match error.kind() {
+                    ErrorKind::NodeExists => Ok(true),
+                    ErrorKind::NoNode | ErrorKind::NoChildrenForEphemerals => Ok(false),
+                    _ => Err(Failure::from_client(&error, path)),
+                },
             },
+            #[cfg(test)]
+            Tree::Memory(tree) => Ok(tree.create(path, node)),
         }
     }
 
@@ -150,6 +170,11 @@ impl Side {
             Tree::Quorate(client) => {
                 let set = client.set(path, data.clone()).await;
                 set.map(|_| ()).map_err(|error| Failure::from_client(&error, path))
+            }
+            #[cfg(test)]
+            Tree::Memory(tree) => {
+                tree.change(path, |node| node.data = data.clone());
+                Ok(())
             }
         }
     }
@@ -166,22 +191,29 @@ impl Side {
                 let set = client.set_acl(path, acl.to_vec()).await;
                 set.map(|_| ()).map_err(|error| Failure::from_client(&error, path))
             }
+            #[cfg(test)]
+            Tree::Memory(tree) => {
+                tree.change(path, |node| node.acl = acl.to_vec());
+                Ok(())
+            }
         }
     }
 
-    /// Removes a node without children; false if it was missing.
+    /// Removes a node; false if it was missing, or has children.
     pub async fn delete(&self, path: &str) -> Outcome<bool> {
         match &self.tree {
             Tree::ZooKeeper(client) => match client.delete(path, None).await {
                 Ok(()) => Ok(true),
-                Err(zk::Error::NoNode) => Ok(false),
+                Err(zk::Error::NoNode | zk::Error::NotEmpty) => Ok(false),
                 Err(error) => Err(zookeeper_failure(&error, path)),
             },
             Tree::Quorate(client) => match client.delete(path).await {
                 Ok(_) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::NoNode => Ok(false),
+                Err(error) if matches!(error.kind(), ErrorKind::NoNode | ErrorKind::NotEmpty) => Ok(false),
                 Err(error) => Err(Failure::from_client(&error, path)),
             },
+            #[cfg(test)]
+            Tree::Memory(tree) => Ok(tree.delete(path)),
         }
     }
 
@@ -192,7 +224,7 @@ impl Side {
                 let watch = client.watch(path, zk::AddWatchMode::PersistentRecursive).await;
                 watch.map_err(|error| zookeeper_failure(&error, path))
             }
-            Tree::Quorate(_) => Err(Failure::usage("only an import follows")),
+            _ => Err(Failure::usage("only an import follows")),
         }
     }
 }

@@ -107,8 +107,13 @@ async fn run_line(context: &mut Context, line: &str, is_interactive: bool) -> Ou
 }
 
 async fn run_command(context: &mut Context, command: Command, is_interactive: bool) -> Outcome {
-    // Those that run a command pass Ctrl-C on to it.
-    if matches!(command, Command::Lock(_) | Command::Elect(_)) {
+    // Those that run a command pass Ctrl-C on to it; an import that follows ends its following.
+    let hears_by_itself = match &command {
+        Command::Lock(_) | Command::Elect(_) => true,
+        Command::Import(import) => import.follows(),
+        _ => false,
+    };
+    if hears_by_itself {
         return commands::run_one(command, context).await;
     }
     tokio::select! {

@@ -77,7 +77,8 @@ fn ask(asked: &mpsc::Sender<Asked>, line: String) -> bool {
 /// Secrets do not belong on the disk.
 fn is_worth_keeping(line: &str) -> bool {
     let line = line.trim();
-    !line.is_empty() && !line.contains("--auth") && line.split_whitespace().all(|word| word != "auth")
+    let has_secret = ["--auth", "--zookeeper-auth"].iter().any(|option| line.contains(option));
+    !line.is_empty() && !has_secret && line.split_whitespace().all(|word| word != "auth")
 }
 
 /// Where history is kept; its folder is made if need be.
@@ -118,6 +119,7 @@ mod tests {
         assert!(is_worth_keeping("get /author"));
         assert!(!is_worth_keeping("auth digest:a:b"));
         assert!(!is_worth_keeping(" get /a --auth digest:a:b"));
+        assert!(!is_worth_keeping("import zookeeper --from a:1 --zookeeper-auth digest:super:b"));
         assert!(!is_worth_keeping("  "));
     }
 }

@@ -1,8 +1,9 @@
 //! `quorate snapshot save`: a consistent snapshot of the whole state, streamed into a file.
 //!
-//! The file appears under its name only when it is complete and on the disk.
+//! The file appears under its name only when it is complete and on the disk. It has what ACLs protect
+//! and the secrets of sessions, so nobody but its owner may read it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -123,7 +124,14 @@ impl Partial {
         let mut partial = name.to_os_string();
         partial.push(format!(".{}.partial", std::process::id()));
         let path = target.with_file_name(partial);
-        match File::create(&path) {
+        // Left behind under the same process id; whatever else is in the way is told below.
+        let _ = std::fs::remove_file(&path);
+        let mut options = OpenOptions::new();
+        // A file, or a link, that somebody else has put there is not written to.
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&path) {
             Ok(file) => Ok(Partial { file, path, is_done: false }),
             Err(error) => Err(Failure::usage(format!("cannot write {}: {error}", path.display()))),
         }
@@ -169,6 +177,28 @@ mod tests {
         Partial::create(&target).expect("created").finish(&target).expect("finished");
         assert!(target.exists());
         assert_eq!(count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_but_its_owner_may_read_a_snapshot() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = directory.path().join("snapshot");
+        let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        std::fs::write(&target, "replaced").expect("written");
+        let left_behind = directory.path().join(format!("snapshot.{}.partial", std::process::id()));
+        std::fs::write(&left_behind, "longer than what is saved now").expect("written");
+        for path in [&target, &left_behind] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).expect("ours");
+        }
+        let mut partial = Partial::create(&target).expect("created");
+        assert_eq!(mode(&partial.path), 0o600);
+        partial.file.write_all(b"saved").expect("written");
+        partial.finish(&target).expect("finished");
+        assert_eq!(mode(&target), 0o600);
+        assert_eq!(std::fs::read(&target).expect("readable"), b"saved");
     }
 
     #[test]
