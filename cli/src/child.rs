@@ -53,7 +53,11 @@ pub async fn run(
             // What must not go on is stopped first.
             biased;
             why = &mut lost => break why,
-            status = child.wait() => return outcome(status?),
+            status = child.wait() => {
+                let status = status?;
+                job.ended(status);
+                return outcome(status);
+            }
             signal = signals.next() => job.hear(signal),
         }
     };
@@ -84,8 +88,11 @@ async fn end(child: &mut Child, job: &Job) -> Outcome {
     job.kill();
     // Where there are no groups this is what ends it; elsewhere it may have ended already.
     let _ = child.start_kill();
-    child.wait().await?;
-    Ok(())
+    match tokio::time::timeout(GRACE, child.wait()).await {
+        Ok(ended) => ended.map(|_| ()).map_err(Failure::from),
+        // Another user's, perhaps.
+        Err(_) => Err(Failure::unavailable("what was held is lost, and the command could not be ended")),
+    }
 }
 
 fn outcome(status: ExitStatus) -> Outcome {

@@ -14,6 +14,8 @@ pub use of_this_system::{Job, Signals};
 #[cfg(unix)]
 mod of_this_system {
     use std::io::IsTerminal;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
 
     use nix::sys::signal::{SigSet, SigmaskHow};
     use rustix::io::Errno;
@@ -133,6 +135,8 @@ mod of_this_system {
                 Signal::Hangup => self.send(Kind::HUP),
                 Signal::Interrupt => self.send(Kind::INT),
                 Signal::Terminate => self.send(Kind::TERM),
+                // As the system has it for who does not listen: nobody could let us go on.
+                Signal::Suspend if has_no_shell() => {}
                 Signal::Suspend => {
                     self.send(Kind::TSTP);
                     // It returns when somebody lets us go on.
@@ -154,6 +158,18 @@ mod of_this_system {
         /// Ends all of it.
         pub fn kill(&self) {
             self.send(Kind::KILL);
+        }
+
+        /// Takes the terminal back from a command that has ended. A Ctrl-C that ended it was meant for
+        /// whoever started us, too: a script that goes on with its next line could not be interrupted.
+        pub fn ended(&mut self, status: ExitStatus) {
+            let Some(terminal) = &mut self.terminal else { return };
+            let was_lent = terminal.is_lent;
+            terminal.take_back();
+            if was_lent && status.signal() == Some(Kind::INT.as_raw()) {
+                // We listen, and have nothing left to do.
+                let _ = kill_process_group(getpgrp(), Kind::INT);
+            }
         }
 
         /// Whether nothing of it is left. What has ended is left until its parent has heard of it.
@@ -196,8 +212,7 @@ mod of_this_system {
                 self.send(Kind::CONT);
                 return;
             }
-            // Nobody above us could let us go on.
-            if getsid(None) == Ok(getpgrp()) {
+            if has_no_shell() {
                 if !asks_for_terminal {
                     self.send(Kind::CONT);
                 }
@@ -217,6 +232,11 @@ mod of_this_system {
             let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
             waitid(WaitId::Pid(self.group), options).ok().flatten()?.stopping_signal()
         }
+    }
+
+    /// Whether nobody above us could let us go on after a stop.
+    fn has_no_shell() -> bool {
+        getsid(None) == Ok(getpgrp())
     }
 
     /// Whether nobody but the command can want the keys.
@@ -317,6 +337,8 @@ mod of_this_system {
         }
 
         pub fn hear(&mut self, _signal: Signal) {}
+
+        pub fn ended(&mut self, _status: std::process::ExitStatus) {}
 
         pub fn terminate(&self) {}
 

@@ -1,7 +1,7 @@
 //! Ctrl-C while the shell runs a script, on the real binary.
 #![cfg(unix)]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,4 +33,25 @@ fn an_interrupted_script_ends_with_130_and_does_not_go_on() {
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     assert!(output.stdout.is_empty(), "the second line was not run: {output:?}");
     assert!(begun.elapsed() < Duration::from_secs(10), "it ended at once");
+}
+
+#[test]
+fn a_script_that_is_interrupted_between_two_lines_ends_with_130() {
+    let mut shell = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .arg("shell")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut script = shell.stdin.take().expect("piped");
+    script.write_all(b"help\n").expect("it reads");
+    // The first line's output: from then on it waits for the next line.
+    let mut first = [0];
+    shell.stdout.as_mut().expect("piped").read_exact(&mut first).expect("help");
+    let id = i32::try_from(shell.id()).ok().and_then(Pid::from_raw).expect("an id");
+    kill_process(id, Signal::INT).expect("it runs");
+    let status = shell.wait().expect("it ends, though more lines could come");
+    assert_eq!(status.code(), Some(130));
+    drop(script);
 }

@@ -46,7 +46,14 @@ pub async fn run(_arguments: ShellArguments, context: &mut Context) -> Outcome {
         .name("reader".into())
         .spawn(move || reader::run(is_interactive, &asked_sender))
         .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
-    while let Some(asked) = asked.recv().await {
+    // A script hears of a stop between its lines, too.
+    let mut stop = Box::pin(crate::child::stop_signal());
+    loop {
+        let asked = tokio::select! {
+            asked = asked.recv() => asked,
+            stopped = &mut stop, if !is_interactive => return stopped.and(Err(Failure::Silent(130))),
+        };
+        let Some(asked) = asked else { break };
         match asked {
             Asked::Complete { line, answer } => {
                 // The reader may have given up waiting.
@@ -63,6 +70,10 @@ pub async fn run(_arguments: ShellArguments, context: &mut Context) -> Outcome {
                     Err(failure) => {
                         failure.report(format);
                     }
+                }
+                if !is_interactive {
+                    // What the line itself heard was for it.
+                    stop = Box::pin(crate::child::stop_signal());
                 }
                 // The reader waits for this.
                 let _ = done.send(());
