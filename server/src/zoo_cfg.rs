@@ -43,6 +43,8 @@ fn parse(text: &str, open: impl Fn(&Path) -> io::Result<String>) -> Result<(Sett
     let servers = file.servers()?;
     let my_id = data_dir.join("myid");
     let member = match (open(&my_id), servers.is_empty()) {
+        // Images give a server that stands alone the id 1.
+        (Ok(text), true) if text.trim() == "1" => Some(1),
         // Servers of one ensemble, each of them alone, would found as many clusters.
         (Ok(text), true) => {
             return Err(format!(
@@ -287,6 +289,8 @@ mod tests {
         let text = "dataDir=/d\nclientPort=2181\n";
         let refused = parse(text, files(&[("/d/myid", "3\n")])).expect_err("refused");
         assert!(refused.contains("/d/myid") && refused.contains("dynamicConfigFile"), "{refused}");
+        let (alone, _) = parse(text, files(&[("/d/myid", "1\n")])).expect("it stands alone");
+        assert_eq!(alone.member_id, Some(1));
         let unreadable = |_: &Path| Err(io::ErrorKind::PermissionDenied.into());
         assert!(parse(text, unreadable).expect_err("refused").contains("/d/myid"));
     }
