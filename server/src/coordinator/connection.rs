@@ -223,7 +223,7 @@ impl SessionLoop {
                 return Err(Ended);
             }
             let (session, epoch) = self.id;
-            self.coordinator.shared.heartbeats.touch(session, epoch);
+            self.coordinator.touch(session, epoch);
             let mut reads = Vec::new();
             for waiting in taken.drain(..) {
                 match waiting.incoming {
@@ -322,7 +322,9 @@ impl SessionLoop {
         let (session, epoch) = self.id;
         let local = &self.coordinator.shared.local;
         for (xid, request, consistency) in reads.drain(..) {
-            self.wait_room().await?;
+            if !self.outbox.has_room() {
+                self.wait_room().await?;
+            }
             let refusal = match &fresh {
                 Err(error) if needed(&request, consistency) != Consistency::Session => Some(error.clone()),
                 _ => check_paths(&self.coordinator, &request).err(),
@@ -346,7 +348,7 @@ impl SessionLoop {
         let (session, epoch) = self.id;
         let mut taken = Instant::now();
         while !self.outbox.has_room() {
-            match timeout(self.timeout / 3, self.outbox.room()).await {
+            match timeout(self.timeout / 3, self.outbox.taken()).await {
                 Ok(()) => taken = Instant::now(),
                 Err(_) if taken.elapsed() < TAKES_NOTHING => {}
                 Err(_) => self.outbox.close(Error::new(
@@ -357,7 +359,7 @@ impl SessionLoop {
             if self.outbox.is_closed() {
                 return Err(Ended);
             }
-            self.coordinator.shared.heartbeats.touch(session, epoch);
+            self.coordinator.touch(session, epoch);
         }
         Ok(())
     }

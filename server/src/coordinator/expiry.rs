@@ -87,7 +87,7 @@ impl Coordinator {
         let mut term_served = None;
         let mut nodes: BTreeMap<String, Seen> = BTreeMap::new();
         let mut time_before = self.shared.local.with_state(|state| state.time());
-        let mut inherited = (time_before, Instant::now());
+        let mut term_began = Instant::now();
         let (mut ttl_next, mut container_next) = (Instant::now(), Instant::now());
         loop {
             sleep(SESSION_TICK).await;
@@ -106,7 +106,7 @@ impl Coordinator {
                 term_served = Some(current.term);
                 self.shared.deadlines.lock().clear();
                 nodes.clear();
-                inherited = (time_before, Instant::now());
+                term_began = Instant::now();
             }
             self.expire_sessions(current.term);
             let now = Instant::now();
@@ -116,7 +116,7 @@ impl Coordinator {
                 if with_containers {
                     container_next = now + CONTAINER_TICK;
                 }
-                self.expire_nodes(current.term, &mut nodes, with_containers, inherited);
+                self.expire_nodes(current.term, &mut nodes, with_containers, (time_before, term_began));
             }
         }
     }

@@ -92,8 +92,8 @@ struct Shared {
     ready: Notify,
     /// Told once, at the close.
     closed: Notify,
-    /// Told when there is room again, if somebody waits for it.
-    room: Notify,
+    /// Told whenever the client has taken something.
+    taken: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -102,8 +102,6 @@ struct Queue {
     bytes: usize,
     /// Somebody has promised to wake whoever takes.
     wake_is_due: bool,
-    /// Somebody waits until something is taken.
-    room_is_awaited: bool,
     closed: Option<End>,
 }
 
@@ -122,7 +120,7 @@ pub fn outbox() -> (Outbox, OutboxReader) {
         queue: Mutex::default(),
         ready: Notify::new(),
         closed: Notify::new(),
-        room: Notify::new(),
+        taken: Notify::new(),
     });
     (Outbox { shared: shared.clone() }, OutboxReader { shared })
 }
@@ -175,7 +173,7 @@ impl Outbox {
     fn end(&self) {
         self.wake();
         self.shared.closed.notify_one();
-        self.shared.room.notify_one();
+        self.shared.taken.notify_one();
     }
 
     /// Ends the connection with this reason once what is queued has been taken.
@@ -208,16 +206,12 @@ impl Outbox {
         queue.messages.len() > MESSAGES_MAX / 2 || queue.bytes > BYTES_MAX / 2
     }
 
-    /// Waits until something has been taken, or the client is on the way, or the end. One task may wait.
+    /// Waits until the client has taken something since this was asked last, or the end. One task may wait.
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn room(&self) {
-        let taken = self.shared.room.notified();
-        self.shared.lock().room_is_awaited = true;
-        if !self.has_room() {
-            taken.await;
-        }
+    pub async fn taken(&self) {
+        self.shared.taken.notified().await;
     }
 
     /// Messages waiting, for gauges.
@@ -249,11 +243,9 @@ impl OutboxReader {
         self.shared.try_take(max)
     }
 
-    /// Tells whoever waits for room that the client takes what it was given, if slowly.
+    /// The client takes what was given to it, if slowly.
     pub fn note_progress(&self) {
-        if std::mem::take(&mut self.shared.lock().room_is_awaited) {
-            self.shared.room.notify_one();
-        }
+        self.shared.taken.notify_one();
     }
 
     /// Tells when there is something to take, for whoever takes with [`OutboxReader::try_take`].
@@ -302,7 +294,7 @@ impl Drop for OutboxReader {
         queue.messages.clear();
         queue.closed.get_or_insert(End::Finished);
         drop(queue);
-        self.shared.room.notify_one();
+        self.shared.taken.notify_one();
     }
 }
 
@@ -319,9 +311,7 @@ impl Shared {
             let count = fitting.count();
             let taken: Vec<Outgoing> = queue.messages.drain(..count).collect();
             queue.bytes -= taken.iter().map(weight).sum::<usize>();
-            if std::mem::take(&mut queue.room_is_awaited) {
-                self.room.notify_one();
-            }
+            self.taken.notify_one();
             return Some(Ok(taken));
         }
         match &queue.closed {
