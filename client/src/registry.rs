@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use quorate_core::change::{EventKind, Value};
-use quorate_core::command::{Guard, MultiOperation, Operation};
+use quorate_core::command::Operation;
 use quorate_core::error::{Error as Refusal, ErrorKind};
 use quorate_core::id::{SessionId, Zxid};
 pub use quorate_core::registry::{
@@ -239,7 +239,7 @@ impl Registry {
             write = match standing {
                 // Our own, and somebody may hold its registration: that one must not remove this one.
                 Some(own) if Some(own.owner) == session && own.instance.generation == instance.generation => {
-                    anew(service, instance, session, &own)
+                    registration::replace(service, instance, session, &own)
                 }
                 standing => registration::register(service, instance, session, standing.as_ref()),
             }
@@ -298,22 +298,6 @@ impl Registry {
     fn refused(&self, error: Refusal) -> Error {
         Error::Refused { error, zxid: self.client.last_zxid() }
     }
-}
-
-/// The write that puts an instance in the place of one as it stands.
-fn anew(
-    service: &ServiceName,
-    instance: &Instance,
-    session: Option<SessionId>,
-    standing: &Entry,
-) -> Result<Operation, Refusal> {
-    let Operation::Create(create) = registration::register(service, instance, session, None)? else {
-        return Err(Refusal::new(ErrorKind::Internal, "an instance is registered by creating its node"));
-    };
-    let path = create.path.clone();
-    let guard = MultiOperation::Guard(Guard::Created { path: path.clone(), zxid: standing.registered });
-    let delete = MultiOperation::Delete { path, version: standing.version };
-    Ok(Operation::Multi(vec![guard, delete, MultiOperation::Create(create)]))
 }
 
 /// An instance that is registered for as long as this lives and the session does. Dropping it

@@ -27,24 +27,16 @@ pub fn register(
     existing: Option<&Entry>,
 ) -> Result<Operation, Error> {
     instance.validate()?;
-    let path = service.instance_path(&instance.id);
-    let create = Create {
-        path: path.clone(),
-        data: Some(instance.encode()),
-        acl: AclEntry::open(),
-        mode: if session.is_some() { CreateMode::Ephemeral } else { CreateMode::Persistent },
+    let Some(existing) = existing else {
+        return Ok(Operation::Create(creation(service, instance, session)));
     };
-    let Some(existing) = existing else { return Ok(Operation::Create(create)) };
     let owner = session.unwrap_or_default();
     let (mine, theirs) = (instance.generation, existing.instance.generation);
     if mine > theirs {
-        let delete = MultiOperation::Delete { path: path.clone(), version: existing.version };
-        return Ok(judged(path, existing, [delete, MultiOperation::Create(create)]));
+        return replace(service, instance, session, existing);
     }
     if mine == theirs && owner == existing.owner {
-        let set =
-            MultiOperation::SetData { path: path.clone(), data: create.data, version: existing.version };
-        return Ok(judged(path, existing, [set]));
+        return change(service, existing, instance);
     }
     Err(Error::new(
         ErrorKind::NodeExists,
@@ -54,6 +46,32 @@ pub fn register(
             instance.id
         ),
     ))
+}
+
+/// The write that puts an instance in the place of one as it was seen, whosever that is.
+///
+/// # Errors
+/// Those of [`Instance::validate`].
+pub fn replace(
+    service: &ServiceName,
+    instance: &Instance,
+    session: Option<SessionId>,
+    existing: &Entry,
+) -> Result<Operation, Error> {
+    instance.validate()?;
+    let create = creation(service, instance, session);
+    let path = create.path.clone();
+    let delete = MultiOperation::Delete { path: path.clone(), version: existing.version };
+    Ok(judged(path, existing, [delete, MultiOperation::Create(create)]))
+}
+
+fn creation(service: &ServiceName, instance: &Instance, session: Option<SessionId>) -> Create {
+    Create {
+        path: service.instance_path(&instance.id),
+        data: Some(instance.encode()),
+        acl: AclEntry::open(),
+        mode: if session.is_some() { CreateMode::Ephemeral } else { CreateMode::Persistent },
+    }
 }
 
 /// The write that changes a registered instance's record and nothing of its life.
