@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use quorate_core::acl::{AclEntry, Identity};
 use quorate_core::command::{CloseReason, Command, Create, MultiOperation, Operation, Origin, Stamp};
+use quorate_core::error::ErrorKind;
 use quorate_core::id::{AttachEpoch, MemberId, SessionId, WriteNumber};
 use quorate_core::reply::{ReadResult, WriteReply};
 use quorate_core::request::ReadRequest;
@@ -203,4 +204,32 @@ proptest! {
             stage.check();
         }
     }
+}
+
+#[test]
+fn a_transaction_counts_a_large_subtree_once_and_again_but_not_without_end() {
+    let mut stage = Stage::new();
+    let create = |path: String| {
+        MultiOperation::Create(Create {
+            path,
+            data: None,
+            acl: AclEntry::open(),
+            mode: CreateMode::Persistent,
+        })
+    };
+    stage.write(alone(create("/a".into())));
+    for round in 0..6 {
+        let creates = (0..10_000).map(|node| create(format!("/a/{round}-{node}"))).collect();
+        assert!(stage.write(Operation::Multi(creates)).result.is_ok());
+    }
+    stage.write(alone(create("/zookeeper/quota/a".into())));
+    let stats = "/zookeeper/quota/a/zookeeper_stats";
+    let again = [create(stats.into()), MultiOperation::Delete { path: stats.into(), version: -1 }];
+    let refusal = stage.write(Operation::Multi(again.iter().cycle().take(10_000).cloned().collect()));
+    let error = refusal.result.expect_err("this would take minutes");
+    assert_eq!((error.kind, error.operation), (ErrorKind::TooLarge, Some(4)));
+    // What was taken back can be had in a transaction of its own.
+    assert!(stage.write(alone(again[0].clone())).result.is_ok());
+    assert_eq!(stage.data(stats), "count=60001,bytes=0");
+    assert_eq!(stage.state.digest(), stage.state.recompute_digest());
 }

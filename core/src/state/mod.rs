@@ -315,6 +315,7 @@ impl State {
         let result = if session.is_some() && !is_for_sessions {
             Err(Error::new(ErrorKind::BadArguments, "not an operation of a session"))
         } else {
+            counted: 0,
             self.transact(&mut transaction, stamp, command)
         };
         let reply = WriteReply { zxid: transaction.zxid, result };

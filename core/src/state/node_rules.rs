@@ -67,6 +67,7 @@ impl State {
         Ok(WriteResult::Created { path: path.clone(), stat: self.tree.stat(slot) })
     }
 
+        self.check_quota_fill(transaction, path)?;
     /// Deletes a childless node.
     pub(super) fn delete(
         &mut self,

@@ -14,6 +14,10 @@ const ROOM: &str = "/zookeeper/quota";
 const LIMITS: &str = "zookeeper_limits";
 const STATS: &str = "zookeeper_stats";
 
+/// After counting so many nodes a transaction fills no further statistics: refused as
+/// [`ErrorKind::TooLarge`]. The first fill may count a subtree of any size.
+const COUNTED_MAX: u64 = 100_000;
+
 /// What is allowed or used; −1 is "no limit".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Amounts {
@@ -67,6 +71,16 @@ impl State {
         }
     }
 
+    /// Refuses one more fill to a transaction that has counted enough.
+    pub(super) fn check_quota_fill(&self, transaction: &Transaction<'_>, path: &str) -> Result<(), Error> {
+        if transaction.counted >= COUNTED_MAX && filled_top(path).is_some() {
+            let detail =
+                "the transaction has filled zookeeper_stats of large subtrees: create this in another";
+            return Err(Error::new(ErrorKind::TooLarge, detail));
+        }
+        Ok(())
+    }
+
     /// A stats node just created is filled with what its path uses now.
     pub(super) fn fill_quota_stats(
         &mut self,
@@ -74,9 +88,7 @@ impl State {
         path: &str,
         slot: Slot,
     ) -> bool {
-        let Some((top, STATS)) = path.strip_prefix(ROOM).and_then(|rest| rest.rsplit_once('/')) else {
-            return false;
-        };
+        let Some(top) = filled_top(path) else { return false };
         let (mut count, mut bytes) = (0, 0);
         if !top.is_empty()
             && let Some(top) = self.tree.lookup(top)
@@ -86,6 +98,7 @@ impl State {
                 bytes += self.tree.data_length(slot) as i64;
             }
         }
+        transaction.counted += count as u64;
         self.write_stats(transaction, slot, count, bytes);
         true
     }
@@ -115,6 +128,14 @@ impl State {
     fn amounts(&self, slot: Slot) -> Amounts {
         let text = self.tree.data_ref(slot).and_then(|data| std::str::from_utf8(data).ok());
         parse(text.unwrap_or(""))
+    }
+}
+
+/// The path whose usage this node is filled with, if it is a stats node.
+fn filled_top(path: &str) -> Option<&str> {
+    match path.strip_prefix(ROOM)?.rsplit_once('/')? {
+        (top, STATS) => Some(top),
+        _ => None,
     }
 }
 

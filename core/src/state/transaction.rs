@@ -33,6 +33,8 @@ pub(super) struct Transaction<'a> {
     /// Kept by a multi only.
     pub undo: Option<Vec<Undo>>,
     pub ended_session: Option<SessionId>,
+    /// Nodes counted to fill the statistics of quotas.
+    pub counted: u64,
 }
 
 /// One step back.
