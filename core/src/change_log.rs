@@ -101,10 +101,16 @@ impl ChangeLog {
         self.blocks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
+    /// Whether the next change begins a new block.
+    pub fn is_at_block_end(&self) -> bool {
+        self.blocks.back().is_none_or(|block| block.bytes.len() >= BLOCK_BYTES)
+    }
+
     /// Adds the encoding of the newest change.
     pub fn append(&mut self, encoded: &[u8], hash: u128, position: Position, acls: [AclId; 2]) {
+        let is_at_block_end = self.is_at_block_end();
         match self.blocks.back_mut() {
-            Some(block) if block.bytes.len() < BLOCK_BYTES => {
+            Some(block) if !is_at_block_end => {
                 block.add(encoded, hash, position, acls);
             }
             full => {

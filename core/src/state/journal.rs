@@ -237,8 +237,12 @@ impl State {
         true
     }
 
-    /// Files a change in the change log.
+    /// Files a change in the change log. A long transaction trims it as it goes, only between two
+    /// blocks, so that they begin where they would if it were trimmed at the end.
     pub(super) fn log_change(&mut self, change: &Change, acls: [AclId; 2]) {
+        if self.changes.is_at_block_end() {
+            self.trim_change_log();
+        }
         let scratch = &mut self.journal.scratch;
         scratch.clear();
         scratch.push(ELEMENT_CHANGE);

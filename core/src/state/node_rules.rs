@@ -18,6 +18,10 @@ use crate::tree::node::{Kind, Slot};
 /// [`ErrorKind::TooLarge`]. They all go in one transaction when it ends, which nothing may interrupt.
 pub const EPHEMERALS_MAX: usize = 100_000;
 
+/// Paths of all nodes that go in one recursive delete are no longer than this together; beyond it is
+/// refused as [`ErrorKind::TooLarge`]. Each becomes a change, and all changes are in memory at once.
+const DELETE_PATH_BYTES_MAX: usize = 64 << 20;
+
 /// TTLs are below this: 2^40 ms, some 34 years.
 const TTL_END_MS: i64 = 1 << 40;
 
@@ -63,11 +67,11 @@ impl State {
         }
         let growth = create.data.as_ref().map_or(0, Bytes::len) as i64;
         self.check_quota(path, 1, growth)?;
+        self.check_quota_fill(transaction, path)?;
         let slot = self.insert_node(transaction, parent, path, &acl, create);
         Ok(WriteResult::Created { path: path.clone(), stat: self.tree.stat(slot) })
     }
 
-        self.check_quota_fill(transaction, path)?;
     /// Deletes a childless node.
     pub(super) fn delete(
         &mut self,
@@ -92,16 +96,19 @@ impl State {
         limit: u32,
     ) -> Result<WriteResult, Error> {
         let top = self.find_to_delete(transaction, path, version)?;
-        let mut doomed = vec![top];
-        for slot in self.tree.descendants(top) {
+        let (mut doomed, mut path_bytes) = (Vec::new(), 0);
+        for slot in std::iter::once(top).chain(self.tree.descendants(top)) {
             if doomed.len() as u64 >= u64::from(limit) {
                 let detail = format!("more than {limit} nodes would be deleted");
                 return Err(Error::new(ErrorKind::TooLarge, detail));
             }
+            path_bytes += self.tree.path_length(slot);
+            if path_bytes > DELETE_PATH_BYTES_MAX {
+                let detail =
+                    format!("nodes with more than {DELETE_PATH_BYTES_MAX} bytes of paths would be deleted");
+                return Err(Error::new(ErrorKind::TooLarge, detail));
+            }
             doomed.push(slot);
-        }
-        if doomed.len() as u64 > u64::from(limit) {
-            return Err(Error::new(ErrorKind::TooLarge, format!("more than {limit} nodes would be deleted")));
         }
         for slot in &doomed {
             if self.tree.children_count(*slot) > 0 {
@@ -299,3 +306,27 @@ mod tests {
         assert_eq!(state.digest(), state.recompute_digest());
     }
 }
+
+    #[test]
+    fn a_recursive_delete_is_bounded_by_the_bytes_of_paths_too() {
+        let mut state = State::new();
+        let top = format!("/{}", "x".repeat(4_000));
+        write(&mut state, create(&top, CreateMode::Persistent));
+        let origin = Origin::Call { member: MemberId(1), ticket: 1, request: None };
+        let mut apply = |operation| {
+            let command = Command { origin: origin.clone(), identities: Vec::new(), operation };
+            match state.apply(&Stamp::default(), &command).answer {
+                Answer::Reply(reply) => reply.result,
+                other => panic!("a call was answered {other:?}"),
+            }
+        };
+        let nodes = DELETE_PATH_BYTES_MAX / 4_000;
+        let creates = (0..nodes).map(|node| create(&format!("{top}/{node}"), CreateMode::Persistent));
+        assert!(apply(Operation::Multi(creates.collect())).is_ok());
+        let mut delete_all = |path: &str| {
+            apply(Operation::DeleteRecursive { path: path.into(), version: -1, limit: 100_000 })
+                .map_err(|error| error.kind)
+        };
+        assert_eq!(delete_all(&top), Err(ErrorKind::TooLarge));
+        assert_eq!(delete_all(&format!("{top}/7")), Ok(WriteResult::DeletedRecursive { count: 1 }));
+    }

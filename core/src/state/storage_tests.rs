@@ -401,3 +401,33 @@ fn damaged_records_are_refused_and_never_panic() {
     }
     assert!(refused > records.len());
 }
+
+#[test]
+fn a_long_transaction_trims_the_change_log_as_it_files_and_leaves_what_trimming_at_its_end_would() {
+    const BYTES_MAX: u64 = 100_000;
+    let mut trimmed: Vec<State> = Vec::new();
+    for bytes_max in [BYTES_MAX, u64::MAX] {
+        let mut state = State::new();
+        let create =
+            Create { path: "/a".into(), data: None, acl: AclEntry::open(), mode: CreateMode::Persistent };
+        let origin = Origin::House;
+        let command = Command { origin, identities: Vec::new(), operation: Operation::Create(create) };
+        let mut change = state.apply(&Stamp::default(), &command).changes.remove(0);
+        let acl = state.tree.node(state.tree.lookup("/a").expect("just created")).acl;
+        state.settings.change_log_bytes = bytes_max;
+        for ordinal in 1..20_000 {
+            change.position.ordinal = ordinal;
+            state.log_change(&change, [acl, acl]);
+            assert!(bytes_max > BYTES_MAX || state.changes.bytes() < BYTES_MAX + 20_000);
+        }
+        state.settings.change_log_bytes = BYTES_MAX;
+        state.trim_change_log();
+        state.rehash_settings();
+        state.settle();
+        assert_eq!(state.digest(), state.recompute_digest());
+        trimmed.push(state);
+    }
+    let (one, other) = (&trimmed[0], &trimmed[1]);
+    assert_eq!(one.changes.floor, other.changes.floor);
+    assert!(one.all_records().eq(other.all_records()));
+}

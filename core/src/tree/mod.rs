@@ -191,6 +191,17 @@ impl Tree {
         path
     }
 
+    /// Bytes of the whole path of a node that is not the root.
+    pub fn path_length(&self, slot: Slot) -> usize {
+        let (mut at, mut length) = (slot, 0);
+        while at != ROOT {
+            let node = &self.slab[at];
+            length += node.name_bytes().len() + 1;
+            at = node.parent;
+        }
+        length
+    }
+
     /// A node's children in name order, those behind `after` only.
     pub fn children(&self, parent: Slot, after: Option<&str>) -> Walk<'_> {
         self.children.after(&self.slab, self.slab[parent].children, after)
