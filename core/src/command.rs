@@ -238,12 +238,16 @@ pub enum MultiOperation {
     Guard(Guard),
 }
 
+/// What contenders' names start with, so that name order is queue order: the same for everybody who
+/// queues for a lock. Other children of the lock's node are no contenders.
+pub const CONTENDER: &str = "lock-";
+
 /// A condition on the state that a transaction can be made to depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Guard {
     // The order is part of the stored format: append only.
     /// The lock at `path` is held now, and its holder's fencing token is exactly this: the first
-    /// child in name order was created by transaction `token`.
+    /// [contender](CONTENDER) in name order was created by transaction `token`.
     Lock {
         /// The lock's own node, parent of its contenders.
         path: String,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::State;
 use super::transaction::{Transaction, next_version};
 use crate::acl::{self, AclEntry, Permissions};
-use crate::command::{Create, Guard};
+use crate::command::{CONTENDER, Create, Guard};
 use crate::error::{Error, ErrorKind};
 use crate::path;
 use crate::reply::WriteResult;
@@ -192,11 +192,19 @@ impl State {
             (Guard::Modified { zxid, .. }, Some(slot)) => self.tree.node(slot).mzxid == *zxid,
             (Guard::Created { zxid, .. }, Some(slot)) => self.tree.node(slot).czxid == *zxid,
             (Guard::Lock { token, .. }, Some(slot)) => {
-                let holder = self.tree.children(slot, None).next();
+                let holder = self.first_contender(slot);
                 holder.is_some_and(|holder| self.tree.node(holder).czxid == *token)
             }
         };
         if holds { Ok(WriteResult::Checked) } else { Err(at(ErrorKind::GuardFailed, path)) }
+    }
+
+    fn first_contender(&self, lock: Slot) -> Option<Slot> {
+        // A child may be named like the prefix itself: it comes before all behind that name.
+        self.tree.child(lock, CONTENDER).or_else(|| {
+            let first = self.tree.children(lock, Some(CONTENDER)).next();
+            first.filter(|child| self.tree.node(*child).name().starts_with(CONTENDER))
+        })
     }
 
     /// The node at `path`, or NoNode about the path that was asked for.
@@ -305,7 +313,6 @@ mod tests {
         }
         assert_eq!(state.digest(), state.recompute_digest());
     }
-}
 
     #[test]
     fn a_recursive_delete_is_bounded_by_the_bytes_of_paths_too() {
@@ -330,3 +337,4 @@ mod tests {
         assert_eq!(delete_all(&top), Err(ErrorKind::TooLarge));
         assert_eq!(delete_all(&format!("{top}/7")), Ok(WriteResult::DeletedRecursive { count: 1 }));
     }
+}

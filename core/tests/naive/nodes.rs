@@ -253,7 +253,7 @@ impl Model {
 
     /// The fencing token of a lock's holder.
     pub fn holder(&self, path: &str) -> Option<u64> {
-        let first = self.children(path).into_iter().min()?;
+        let first = self.children(path).into_iter().filter(|name| name.starts_with("lock-")).min()?;
         let path = if path == "/" { format!("/{first}") } else { format!("{path}/{first}") };
         Some(self.nodes[&path].czxid)
     }
