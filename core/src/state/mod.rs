@@ -266,7 +266,11 @@ impl State {
         } else if self.requests.bytes() >= self.settings.request_table_bytes {
             Some(Error::new(ErrorKind::Overloaded, "the table of request ids is full"))
         } else {
-            None
+            // Remembered, it would answer the very retry that it asks for.
+            match &command.operation {
+                Operation::Refused(error) if error.kind.is_retryable() => Some(error.clone()),
+                _ => None,
+            }
         };
         if let Some(error) = refused {
             return Err(Answer::Stale(error));
@@ -311,11 +315,11 @@ impl State {
             released_acls: Vec::new(),
             undo: None,
             ended_session: None,
+            counted: 0,
         };
         let result = if session.is_some() && !is_for_sessions {
             Err(Error::new(ErrorKind::BadArguments, "not an operation of a session"))
         } else {
-            counted: 0,
             self.transact(&mut transaction, stamp, command)
         };
         let reply = WriteReply { zxid: transaction.zxid, result };

@@ -69,6 +69,27 @@ fn an_id_from_the_future_is_refused() {
 }
 
 #[test]
+fn a_refusal_that_asks_for_a_retry_is_not_what_the_retry_gets() {
+    let mut state = State::new();
+    let refuse = |state: &mut State, nonce: u8, kind: ErrorKind| {
+        let request = Some(RequestId { issued: Timestamp(START), nonce: [nonce; 16] });
+        let origin = Origin::Call { member: MemberId(1), ticket: 1, request };
+        let stamp = Stamp { time: Timestamp(START), entropy: [0; 16] };
+        let operation = Operation::Refused(kind.into());
+        state.apply(&stamp, &Command { origin, identities: vec![], operation }).answer
+    };
+    let zxid = state.zxid();
+    assert_eq!(refusal(refuse(&mut state, 1, ErrorKind::Overloaded)), ErrorKind::Overloaded);
+    assert_eq!((state.zxid(), state.counts().request_ids), (zxid, 0));
+    let Answer::Reply(first) = call(&mut state, START, START, 1) else { panic!("nothing had happened") };
+    // What has happened is still the answer, whatever the leader says meanwhile.
+    assert_eq!(refuse(&mut state, 1, ErrorKind::Overloaded), Answer::Repeat(first));
+    // Any other refusal is final.
+    assert!(matches!(refuse(&mut state, 2, ErrorKind::TooLarge), Answer::Reply(_)));
+    assert!(matches!(call(&mut state, START, START, 2), Answer::Repeat(_)));
+}
+
+#[test]
 fn a_full_table_refuses_new_ids_until_old_ones_leave_the_window() {
     let mut state = State::new();
     house(&mut state, START, Operation::Set(Setting::RequestWindowMs(1_000)));

@@ -34,6 +34,9 @@ impl Model {
                     (Answer::Stale(Refusal::OutcomeUnknown.into()), None)
                 } else if id.issued.0 > self.time + self.settings.request_window_ms {
                     (Answer::Stale(Refusal::BadArguments.into()), None)
+                } else if matches!(&command.operation, Operation::Refused(error) if error.kind == Refusal::Overloaded)
+                {
+                    (Answer::Stale(Refusal::Overloaded.into()), None)
                 } else {
                     let executed = self.execute(command);
                     self.requests.insert(id.clone(), executed.reply.clone());

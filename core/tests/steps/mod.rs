@@ -116,7 +116,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(path, data, version)| Operation::SetData { path, data, version }),
         2 => (path(), acl(), version()).prop_map(|(path, acl, version)| Operation::SetAcl { path, acl, version }),
         5 => vec(multi_operation(), 0..6).prop_map(Operation::Multi),
-        1 => Just(Operation::Refused(ErrorKind::TooLarge.into())),
+        1 => prop_oneof![Just(ErrorKind::TooLarge), Just(ErrorKind::Overloaded)]
+            .prop_map(|kind| Operation::Refused(kind.into())),
     ]
 }
 
