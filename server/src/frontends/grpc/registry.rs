@@ -82,14 +82,15 @@ impl v1::registry_server::Registry for RegistryDoor {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<Self::KeepStream>, Status> {
-        let registered = self.register_one(request).await?;
-        let Some(lease) = registered.lease else {
+        let message = request.get_ref();
+        if message.lease.is_none() && message.ttl_ms == 0 {
             return Err(refused(Error::new(
                 ErrorKind::BadArguments,
                 "ttl_ms: a stream keeps leased instances only",
             )));
-        };
-        let first = v1::KeepResponse { lease: Some(lease), zxid: registered.zxid };
+        }
+        let registered = self.register_one(request).await?;
+        let first = v1::KeepResponse { lease: registered.lease, zxid: registered.zxid };
         let keeper =
             Keeper { coordinator: self.callers.coordinator.clone(), first: Some(first.clone()), told: first };
         Ok(Response::new(Box::pin(futures_util::stream::unfold(Some(keeper), |keeper| async move {
