@@ -323,3 +323,61 @@ async fn a_member_says_that_it_does_not_serve_before_it_stops() {
     member.signal("TERM");
     assert_eq!(told().await.expect("told").expect("before the end").status(), ServingStatus::NotServing);
 }
+
+/// Creates a node, and says who may do what with it.
+async fn node(nodes: &ZnodesClient<Channel>, path: &str, permissions: u32) {
+    let create = v1::CreateRequest { path: path.into(), ..Default::default() };
+    if path != "/" {
+        nodes.clone().create(create).await.expect("created");
+    }
+    let entries = vec![v1::AclEntry { permissions, scheme: "world".into(), id: "anyone".into() }];
+    let set = v1::SetAclRequest { path: path.into(), acl: Some(v1::Acl { entries }), ..Default::default() };
+    nodes.clone().set_acl(set).await.expect("set");
+}
+
+#[tokio::test]
+async fn a_stream_that_could_keep_nothing_registers_nothing() {
+    let member = Member::start(&[]);
+    let registry = RegistryClient::new(connect(&member).await);
+    let request =
+        v1::RegisterRequest { service: "orders".into(), instance: instance("a"), ..Default::default() };
+    let refused = registry.clone().keep(request).await.expect_err("without ttl_ms");
+    assert_eq!(error_from_status(&refused).kind, ErrorKind::BadArguments);
+    assert_eq!(instances(&registry, &[]).await, []);
+}
+
+#[tokio::test]
+async fn whoever_may_not_create_in_the_root_uses_what_stands_below_it() {
+    let member = Member::start(&[]);
+    let channel = connect(&member).await;
+    let (nodes, locks) = (ZnodesClient::new(channel.clone()), LocksClient::new(channel.clone()));
+    node(&nodes, "/app", 31).await;
+    node(&nodes, "/quorate", 31).await;
+    node(&nodes, "/", 1).await;
+    register(&RegistryClient::new(channel), 0, None).await;
+    let at = |path: &str| v1::AcquireRequest { path: path.into(), ..wanted(TTL_MS, None) };
+    acquire(locks.clone(), at("/app/locks/ledger")).await.expect("granted");
+    for path in ["/other", "/other/ledger"] {
+        let refused = acquire(locks.clone(), at(path)).await.expect_err("nobody may");
+        assert_eq!(error_from_status(&refused).kind, ErrorKind::NoAuth, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_else_is_below_a_lock_neither_holds_it_nor_waits() {
+    let member = Member::start(&[]);
+    let channel = connect(&member).await;
+    let (nodes, locks) = (ZnodesClient::new(channel.clone()), LocksClient::new(channel));
+    for path in ["/locks", LOCK, "/locks/ledger/eu", "/locks/ledger/us"] {
+        node(&nodes, path, 31).await;
+    }
+    assert_eq!(holder(&locks).await, None);
+    let held = acquire(locks.clone(), wanted(TTL_MS, None)).await.expect("it is free");
+    let token = held.as_ref().map(|lease| lease.token);
+    let found = holder(&locks).await.expect("held");
+    assert_eq!((Some(found.token), found.waiting), (token, 0));
+    let second = tokio::spawn(acquire(locks.clone(), wanted(TTL_MS, None)));
+    waiting(&locks, 1).await;
+    release(&locks, held).await;
+    release(&locks, second.await.expect("no panic").expect("granted")).await;
+}

@@ -16,7 +16,7 @@ use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{SessionId, WriteNumber, Zxid};
 use quorate_core::registry::{Entry, Instance, Mode, Policy, ServiceName, registration};
 use quorate_core::reply::WriteReply;
-use quorate_core::request::Consistency;
+use quorate_core::request::{Consistency, ReadRequest};
 use quorate_core::znode::CreateMode;
 use tokio::time::Instant;
 
@@ -277,19 +277,36 @@ impl Coordinator {
         service: &ServiceName,
         identities: &[Identity],
     ) -> Result<(), Error> {
-        for (path, is_container) in service.parents() {
-            let mode = if is_container { CreateMode::Container } else { CreateMode::Persistent };
-            self.make_node(path, mode, identities).await?;
-        }
-        Ok(())
+        let mode = |is_container| if is_container { CreateMode::Container } else { CreateMode::Persistent };
+        let nodes = service.parents().into_iter().map(|(path, is_container)| (path, mode(is_container)));
+        self.make_nodes(nodes, identities).await
     }
 
-    async fn make_node(&self, path: String, mode: CreateMode, identities: &[Identity]) -> Result<(), Error> {
-        let create = Create { path, data: None, acl: AclEntry::open(), mode };
-        match self.write(identities.to_vec(), Operation::Create(create), None).await?.result {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind == ErrorKind::NodeExists => Ok(()),
-            Err(error) => Err(error),
+    /// Creates nodes, each below the one before; those that exist stay as they are.
+    pub async fn make_nodes(
+        &self,
+        nodes: impl IntoIterator<Item = (String, CreateMode)>,
+        identities: &[Identity],
+    ) -> Result<(), Error> {
+        let mut forbidden = None;
+        for (path, mode) in nodes {
+            let create = Create { path: path.clone(), data: None, acl: AclEntry::open(), mode };
+            match self.write(identities.to_vec(), Operation::Create(create), None).await?.result {
+                Ok(_) => forbidden = None,
+                Err(error) => match error.kind {
+                    ErrorKind::NodeExists => forbidden = None,
+                    // Said of a node that exists, too, whose parent may not be written.
+                    ErrorKind::NoAuth => forbidden = Some((path, error)),
+                    ErrorKind::NoNode => return Err(forbidden.map_or(error, |(_, forbidden)| forbidden)),
+                    _ => return Err(error),
+                },
+            }
+        }
+        let Some((path, forbidden)) = forbidden else { return Ok(()) };
+        let exists = ReadRequest::Exists { path, watch: None };
+        match self.read(identities, &exists, Consistency::Linearizable).await?.result {
+            Err(error) if error.kind == ErrorKind::NoNode => Err(forbidden),
+            _ => Ok(()),
         }
     }
 

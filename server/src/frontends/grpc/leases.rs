@@ -1,9 +1,9 @@
 //! Leases: locks and leaderships for callers that hold no stream.
 //!
 //! A lease is a session of its own with one ephemeral, numbered node under the lock's node. The
-//! first child in name order holds the lock; its token is the transaction that created it, so
-//! tokens grow with every grant, also across the deletion of the lock's node. Extending a lease
-//! touches its session; releasing ends it.
+//! first of these in name order holds the lock, whatever else is there; its token is the transaction
+//! that created it, so tokens grow with every grant, also across the deletion of the lock's node.
+//! Extending a lease touches its session; releasing ends it.
 //!
 //! A call under a request id shares its session with its retries, on whichever member: a retry goes on
 //! where the call was, and the call never ends the session under it. What nobody goes on with ends by the
@@ -120,30 +120,41 @@ pub async fn holder(
     path: &str,
     identities: &[Identity],
 ) -> Result<(Option<v1::Holder>, Zxid), Error> {
-    let list = ReadRequest::List {
+    let list = |limit, is_full| ReadRequest::List {
         path: path.into(),
-        after: None,
-        limit: 1,
-        with_stat: true,
-        with_data: true,
+        after: Some(CONTENDER.into()),
+        limit,
+        with_stat: is_full,
+        with_data: is_full,
         watch: None,
     };
-    let reply = coordinator.read(identities, &list, Consistency::Linearizable).await?;
-    let holder = match reply.result {
-        Ok(ReadResult::Children { children, stat, .. }) => {
-            let waiting = u32::try_from(stat.num_children - 1).unwrap_or(0);
-            children.into_iter().next().map(|Child { name, stat, data }| v1::Holder {
-                path: format!("{}/{name}", path.trim_end_matches('/')),
-                token: stat.map_or(0, |stat| stat.czxid.0),
-                data,
-                waiting,
-            })
-        }
-        Ok(other) => return Err(Error::new(ErrorKind::Internal, format!("list answered {other:?}"))),
-        Err(error) if error.kind == ErrorKind::NoNode => None,
-        Err(error) => return Err(error),
+    // The first with its data, and everybody's names, in one view.
+    let lists = ReadRequest::Multi(vec![list(1, true), list(0, false)]);
+    let reply = coordinator.read(identities, &lists, Consistency::Linearizable).await?;
+    let results = match reply.result? {
+        ReadResult::Multi(results) => results,
+        other => return Err(Error::new(ErrorKind::Internal, format!("a multi-read answered {other:?}"))),
     };
+    let (first, all) = match &results[..] {
+        [
+            Ok(ReadResult::Children { children: first, .. }),
+            Ok(ReadResult::Children { children: all, .. }),
+        ] => (first.first().filter(is_contender), all),
+        [Err(error), ..] if error.kind == ErrorKind::NoNode => (None, &Vec::new()),
+        [Err(error), ..] | [_, Err(error)] => return Err(error.clone()),
+        other => return Err(Error::new(ErrorKind::Internal, format!("lists answered {other:?}"))),
+    };
+    let holder = first.map(|Child { name, stat, data }| v1::Holder {
+        path: format!("{}/{name}", path.trim_end_matches('/')),
+        token: stat.map_or(0, |stat| stat.czxid.0),
+        data: data.clone(),
+        waiting: u32::try_from(all.iter().filter(is_contender).count() - 1).unwrap_or(u32::MAX),
+    });
     Ok((holder, reply.zxid))
+}
+
+fn is_contender(child: &&Child) -> bool {
+    child.name.starts_with(CONTENDER)
 }
 
 /// Creates a lock's node and those above it.
@@ -154,20 +165,8 @@ async fn create_parents(coordinator: &Coordinator, path: &str, identities: &[Ide
         return Ok(());
     }
     let ends = path.char_indices().skip(1).filter(|(_, letter)| *letter == '/').map(|(index, _)| index);
-    for end in ends.chain([path.len()]) {
-        let create = Create {
-            path: path[..end].into(),
-            data: None,
-            acl: AclEntry::open(),
-            mode: CreateMode::Persistent,
-        };
-        match coordinator.write(identities.to_vec(), Operation::Create(create), None).await?.result {
-            Ok(_) => {}
-            Err(error) if error.kind == ErrorKind::NodeExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    let nodes = ends.chain([path.len()]).map(|end| (path[..end].to_string(), CreateMode::Persistent));
+    coordinator.make_nodes(nodes, identities).await
 }
 
 /// A contender in its lock's queue, on a connection of its own.
@@ -241,7 +240,7 @@ impl<'a> Queue<'a> {
         end.is_ok_and(|end| end.is_err_and(|error| is_over(error.kind)))
     }
 
-    /// Waits until `contender` is the first child, watching only the one before it; false if it is not
+    /// Waits until `contender` is the first of all, watching only the one before it; false if it is not
     /// when the wait is over.
     async fn wait_first(
         &mut self,
@@ -253,7 +252,7 @@ impl<'a> Queue<'a> {
         loop {
             let list = ReadRequest::List {
                 path: path.into(),
-                after: None,
+                after: Some(CONTENDER.into()),
                 limit: 0,
                 with_stat: false,
                 with_data: false,
