@@ -36,6 +36,9 @@ pub struct Limits {
     pub check_targets: CheckTargets,
 }
 
+/// Bytes that the parent's counter may add to a path: ten digits and a sign.
+const COUNTER_BYTES: usize = 11;
+
 /// Nodes that one recursive delete may name as its limit: nothing interrupts a transaction, and none may
 /// keep everybody waiting.
 const DELETE_LIMIT_MAX: u32 = 100_000;
@@ -106,9 +109,7 @@ impl Limits {
 
     /// Refuses a path beyond the limits; whether it is well formed is the core's to say.
     pub fn check_path(&self, path: &str) -> Result<(), Error> {
-        if path.len() > self.path_bytes {
-            return Err(over("bytes of path", path.len(), self.path_bytes));
-        }
+        self.check_path_length(path.len())?;
         let depth = path.bytes().filter(|byte| *byte == b'/').count();
         if depth > self.path_depth {
             return Err(over("elements of path", depth, self.path_depth));
@@ -138,8 +139,19 @@ impl Limits {
 
     fn check_create(&self, create: &Create) -> Result<(), Error> {
         self.check_path(&create.path)?;
+        if create.mode.is_sequential() {
+            // Later requests name the node with its number.
+            self.check_path_length(create.path.len() + COUNTER_BYTES)?;
+        }
         self.check_acl(create.acl.len())?;
         self.check_data(create.data.as_ref().map_or(0, |data| data.len()))
+    }
+
+    fn check_path_length(&self, bytes: usize) -> Result<(), Error> {
+        if bytes > self.path_bytes {
+            return Err(over("bytes of path", bytes, self.path_bytes));
+        }
+        Ok(())
     }
 
     fn check_data(&self, bytes: usize) -> Result<(), Error> {

@@ -183,6 +183,20 @@ fn watches_have_a_limit_and_their_paths_too() {
 }
 
 #[test]
+fn a_numbered_node_can_be_named_by_its_whole_path() {
+    let member = Member::start(&[]);
+    let (mut wire, _) = member.session();
+    // The counter may take 11 of the 4,096 bytes of a path.
+    wire.ask(1, CREATE, &create(&format!("/{}", "x".repeat(4_085)), b"", SEQUENTIAL));
+    assert_eq!(wire.receive().expect("an answer").error, -8);
+    wire.ask(2, CREATE, &create(&format!("/{}", "x".repeat(4_084)), b"", SEQUENTIAL));
+    let created = wire.receive().expect("an answer");
+    assert_eq!(created.error, 0);
+    wire.ask(3, EXISTS, &[&created.body[..], &[0]].concat());
+    assert_eq!(wire.receive().expect("an answer").error, 0);
+}
+
+#[test]
 fn a_flood_of_events_reaches_those_who_read() {
     const WATCHERS: usize = 50;
     const CHANGES: usize = 200;
