@@ -144,7 +144,8 @@ fn plan(asked: &MembersAsked, members: &[Member]) -> Result<(BTreeMap<u64, Joini
             let ids = ids.map(|id| id.parse().map_err(|_| bad(format!("{id:?} is no id"))));
             ids.collect::<Result<BTreeSet<u64>, Error>>()?
                 .into_iter()
-                .filter(|id| known.contains_key(id))
+                // Whoever leaves and joins in one request stays.
+                .filter(|id| known.contains_key(id) && !joining.contains_key(id))
                 .collect()
         }
     };
@@ -160,9 +161,10 @@ fn plan(asked: &MembersAsked, members: &[Member]) -> Result<(BTreeMap<u64, Joini
         let taken = |address: &str| {
             let others =
                 members.iter().filter(|member| member.id.0 != *id && !leaving.contains(&member.id.0));
-            others.into_iter().any(|member| {
-                [&member.address.peer, &member.address.client].iter().any(|own| *own == address)
-            })
+            let others = others.map(|member| (&member.address.peer, &member.address.client));
+            let joiners = joining.iter().filter(|(other, _)| *other != id);
+            let joiners = joiners.map(|(_, other)| (&other.peer, &other.client));
+            others.chain(joiners).any(|(peer, client)| peer == address || client == address)
         };
         if taken(&server.peer) || taken(&server.client) {
             return Err(bad(format!("server.{id} has another member's address")));
@@ -252,6 +254,16 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_and_joins_in_one_request_stays() {
+        let members = [member(1, true), member(2, true)];
+        let (joining, leaving) = plan(&asked("server.2=h2:1:2;3", "2"), &members).expect("a plan");
+        assert_eq!((joining.keys().copied().collect::<Vec<_>>(), leaving), (vec![2], BTreeSet::new()));
+        // As another it cannot come back, and its address stays its own.
+        assert!(plan(&asked("server.2=elsewhere:1:2;3", "2"), &members).is_err());
+        assert!(plan(&asked("server.2=h2:1:2;3,server.4=h2:1:4;3", "2"), &members).is_err());
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         let members = [member(1, true), member(2, true)];
         for line in [
@@ -264,6 +276,8 @@ mod tests {
             "server.4=h1:1:2;3",
             "server.1=elsewhere:1:2;3",
             "server.1=h1:1:2:observer;3",
+            "server.4=h:1:2;3,server.5=h:1:3;3",
+            "server.4=h:1:2;3,server.5=h:2:3;3",
         ] {
             let error = plan(&asked(line, ""), &members).expect_err(line);
             assert_eq!(error.kind, ErrorKind::BadArguments, "{line}");
