@@ -116,7 +116,9 @@ fn understand(code: i32, reader: &mut Reader, session: SessionId) -> Result<(Ask
     match code {
         opcode::CREATE | opcode::CREATE2 | opcode::CREATE_CONTAINER | opcode::CREATE_TTL => {
             let shape = if code == opcode::CREATE { Shape::Path } else { Shape::PathAndStat };
-            let operation = read_create(code, reader)?.map_or_else(no_path, Operation::Create);
+            let create = read_create(code, reader)?
+                .map(|create| Create { mode: mode_by_operation(code, create.mode), ..create });
+            let operation = create.map_or_else(no_path, Operation::Create);
             write(operation, shape)
         }
         opcode::DELETE => {
@@ -252,6 +254,16 @@ fn read_create(code: i32, reader: &mut Reader) -> Result<Option<Create>, Malform
     Ok(path.map(|path| Create { path, data, acl, mode }))
 }
 
+/// What becomes of a create on its own: whether it makes a container says its operation, not its flags
+/// (in a multi the flags alone say what is made).
+fn mode_by_operation(code: i32, mode: CreateMode) -> CreateMode {
+    match (code, mode) {
+        (opcode::CREATE | opcode::CREATE2, CreateMode::Container) => CreateMode::Persistent,
+        (opcode::CREATE_CONTAINER, CreateMode::Persistent | CreateMode::Ephemeral) => CreateMode::Container,
+        (_, mode) => mode,
+    }
+}
+
 /// The header before each operation of a multi: its code, or `None` behind the last.
 fn read_multi_header(reader: &mut Reader) -> Result<Option<i32>, Malformed> {
     let (code, is_done, _error) = (reader.int()?, reader.boolean()?, reader.int()?);
@@ -304,4 +316,54 @@ fn read_multi_read(reader: &mut Reader) -> Result<(Asked, Shape), Malformed> {
         codes.push(code);
     }
     Ok((Asked::Read(ReadRequest::Multi(requests)), Shape::MultiRead(codes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut, BytesMut};
+
+    use super::super::jute::put_string;
+    use super::*;
+
+    /// The mode of a create of this operation and flags, on its own or in a multi; `None` if it is refused.
+    fn mode(code: i32, flags: i32, is_in_multi: bool) -> Option<CreateMode> {
+        let mut record = BytesMut::new();
+        if is_in_multi {
+            record.put_i32(code);
+            record.put_slice(&[0, 0, 0, 0, 0]);
+        }
+        put_string(&mut record, "/a");
+        record.put_i32(-1);
+        record.put_i32(-1);
+        record.put_i32(flags);
+        if is_in_multi {
+            record.put_slice(&[0, 0, 0, 0, 1, 0, 0, 0, 0]);
+        }
+        let code = if is_in_multi { opcode::MULTI } else { code };
+        let mode = match read(code, &mut Reader::new(record.freeze()), SessionId(1)).0 {
+            Asked::Write(Operation::Create(create)) => create.mode,
+            Asked::Write(Operation::Multi(operations)) => match &operations[..] {
+                [MultiOperation::Create(create)] => create.mode,
+                other => panic!("{other:?}"),
+            },
+            _ => return None,
+        };
+        (mode != NO_MODE).then_some(mode)
+    }
+
+    #[test]
+    fn the_operation_says_what_is_a_container_and_in_a_multi_the_flags_do() {
+        for code in [opcode::CREATE, opcode::CREATE2] {
+            assert_eq!(mode(code, 4, false), Some(CreateMode::Persistent));
+            assert_eq!(mode(code, 4, true), Some(CreateMode::Container));
+            assert_eq!(mode(code, 1, false), Some(CreateMode::Ephemeral));
+        }
+        for flags in [0, 1, 4] {
+            assert_eq!(mode(opcode::CREATE_CONTAINER, flags, false), Some(CreateMode::Container));
+        }
+        assert_eq!(mode(opcode::CREATE_CONTAINER, 0, true), Some(CreateMode::Persistent));
+        for flags in [-1, 5, 7] {
+            assert_eq!(mode(opcode::CREATE_CONTAINER, flags, false), None);
+        }
+    }
 }
