@@ -173,6 +173,53 @@ fn what_is_no_request_ends_its_connection_and_nothing_else() {
     assert_eq!(witness.receive().expect("an answer").error, 0);
 }
 
+/// An authentication in its frame.
+fn auth(scheme: &str, credential: &str) -> Vec<u8> {
+    let mut record = (-4_i32).to_be_bytes().to_vec();
+    record.extend(AUTH.to_be_bytes());
+    record.extend([0; 4]);
+    put_bytes(&mut record, Some(scheme.as_bytes()));
+    put_bytes(&mut record, Some(credential.as_bytes()));
+    let mut frame = (record.len() as i32).to_be_bytes().to_vec();
+    frame.extend(record);
+    frame
+}
+
+#[test]
+fn what_comes_behind_a_false_credential_is_not_taken() {
+    let member = Member::start(&[]);
+    let (mut wire, known) = member.session();
+    let record = create("/behind", b"", 0);
+    let mut segment = auth("nobody", "x");
+    segment.extend((record.len() as i32 + 8).to_be_bytes());
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 1]);
+    segment.extend(&record);
+    wire.send_raw(&segment);
+    assert_eq!(wire.receive().expect("an answer").error, -115);
+    wire.expect_end();
+    // The session goes on elsewhere.
+    let mut moved = member.connect();
+    assert_eq!(moved.greet(&known).expect("a welcome").id, known.id);
+    moved.ask(1, EXISTS, &read("/behind", false));
+    assert_eq!(moved.receive().expect("an answer").error, -101);
+}
+
+#[test]
+fn identities_of_a_connection_have_a_limit() {
+    let member = Member::start(&[]);
+    let (mut wire, _) = member.session();
+    // One of 64 is the address; what is known already counts once.
+    for number in 0..63 {
+        for _ in 0..2 {
+            wire.send_raw(&auth("digest", &format!("user-{number}:x")));
+            assert_eq!(wire.receive().expect("an answer").error, 0, "{number}");
+        }
+    }
+    wire.send_raw(&auth("digest", "another:x"));
+    assert_eq!(wire.receive().expect("an answer").error, -115);
+    wire.expect_end();
+}
+
 #[test]
 fn an_id_that_is_null_is_an_empty_one() {
     let member = Member::start(&[]);

@@ -12,6 +12,7 @@ const SYNC: i32 = 9;
 const PING: i32 = 11;
 const RECONFIG: i32 = 16;
 const AUTH: i32 = 100;
+const GET_EPHEMERALS: i32 = 103;
 
 #[test]
 fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
@@ -20,6 +21,8 @@ fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
     writer.ask(1, CREATE, &create("/kept", b"value", 0));
     let created = writer.receive().expect("an answer");
     assert_eq!(created.error, 0);
+    writer.ask(2, CREATE, &create("/own", b"", 1));
+    assert_eq!(writer.receive().expect("an answer").error, 0);
     assert_eq!(first.word("isro"), "rw");
     // A client that would take less gets all while there is a quorum.
     let content = Session { read_only: true, ..Session::default() };
@@ -49,6 +52,22 @@ fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
     let mut resumed = first.connect();
     let resume = Session { read_only: true, ..known.clone() };
     assert_eq!(resumed.greet(&resume).expect("a welcome").id, known.id);
+    let mut own = 1_i32.to_be_bytes().to_vec();
+    put_bytes(&mut own, Some(b"/own"));
+    let mut prefix = Vec::new();
+    put_bytes(&mut prefix, Some(b"/"));
+    resumed.ask(1, GET_EPHEMERALS, &prefix);
+    assert_eq!(resumed.receive().expect("an answer").body, own);
+    // What it proves has the same limit as elsewhere, its address included.
+    for number in (0..63).chain(0..63) {
+        prove(&mut resumed, format!("user-{number}:x").as_bytes());
+    }
+    let mut record = vec![0; 4];
+    put_bytes(&mut record, Some(b"digest"));
+    put_bytes(&mut record, Some(b"another:x"));
+    resumed.ask(-4, AUTH, &record);
+    assert_eq!(resumed.receive().expect("an answer").error, -115);
+    resumed.expect_end();
     let wrong = Session { password: vec![7; 16], ..resume };
     assert!(first.connect().greet(&wrong).is_none());
     // One of a read-only connection that has broken begins anew: its client asks for it again and again.

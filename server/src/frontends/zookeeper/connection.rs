@@ -43,6 +43,8 @@ const GREETING: Duration = Duration::from_secs(10);
 const QUORUM_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two attempts to attach while the leader changes.
 const ATTACH_AGAIN: Duration = Duration::from_millis(50);
+/// Between two looks whether all that was asked has been answered.
+const ANSWERED_AGAIN: Duration = Duration::from_millis(10);
 /// The socket is read in pieces of about this size.
 const READ_BYTES: usize = 64 << 10;
 /// The socket is written in pieces of this size.
@@ -65,8 +67,6 @@ struct Note {
     /// Told as the last transaction instead of the one that was: of an authentication 0, of an
     /// operation that is none −1.
     zxid: Option<i64>,
-    /// One of several answers that the coordinator gives to one request: not told.
-    is_silent: bool,
     /// When the request came.
     since: Instant,
 }
@@ -184,6 +184,7 @@ async fn converse<R, W>(
         attachment,
         submitted: attachment.last_applied,
         identities,
+        is_over: false,
     };
     let reader = TaskGuard::spawn("zookeeper reader", async move {
         let reason = reading.run().await;
@@ -257,6 +258,8 @@ struct ReadingHalf<R> {
     attachment: Attachment,
     submitted: WriteNumber,
     identities: Vec<Identity>,
+    /// The connection ends behind an answer that is noted already: nothing more is taken.
+    is_over: bool,
 }
 
 impl<R: AsyncRead + Unpin> ReadingHalf<R> {
@@ -271,13 +274,16 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
             if !self.take(xid, asked, shape).await {
                 return "the session has ended";
             }
-            if is_close {
+            if self.is_over {
                 // The answer is still to come; the writing half ends behind it. Whoever does not wait for
                 // it is not waited for without end either.
                 while self.frames.next().await.is_some() {}
                 sleep(PARTING).await;
-                // Perhaps its own close never came through: then this one may.
-                self.door.coordinator.abandon_session(self.attachment.session, self.attachment.password);
+                if is_close {
+                    // Perhaps its own close never came through: then this one may.
+                    let Attachment { session, password, .. } = self.attachment;
+                    self.door.coordinator.abandon_session(session, password);
+                }
                 return "the client has gone";
             }
         }
@@ -290,36 +296,23 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
             Asked::Write(operation) => {
                 self.submitted = self.submitted.next();
                 let is_last = matches!(operation, Operation::CloseSession { .. });
-                self.note(Note { xid, shape, is_last, zxid: None, is_silent: false, since: Instant::now() });
+                self.note(Note { xid, shape, is_last, zxid: None, since: Instant::now() });
                 let acknowledged = WriteNumber(self.submitted.0 - 1);
                 self.send(Incoming::Write { number: self.submitted, acknowledged, operation }).await
             }
             Asked::Read(request) => {
-                self.note(Note {
-                    xid,
-                    shape,
-                    is_last: false,
-                    zxid: None,
-                    is_silent: false,
-                    since: Instant::now(),
-                });
+                self.note(Note { xid, shape, is_last: false, zxid: None, since: Instant::now() });
                 self.send(Incoming::Read { xid: 0, request, consistency: Consistency::Session }).await
             }
             Asked::Rearm { since, watches } => {
-                self.note(Note {
-                    xid,
-                    shape,
-                    is_last: false,
-                    zxid: None,
-                    is_silent: false,
-                    since: Instant::now(),
-                });
+                self.note(Note { xid, shape, is_last: false, zxid: None, since: Instant::now() });
                 self.send(Incoming::Rearm { xid: 0, since, watches }).await
             }
             Asked::Reconfig(change) => {
+                self.wait_answered().await;
                 let changed = self.reconfigure(&change).await;
                 let since = Instant::now();
-                self.note(Note { xid, shape, is_last: false, zxid: None, is_silent: false, since });
+                self.note(Note { xid, shape, is_last: false, zxid: None, since });
                 match changed {
                     Ok(()) => {
                         let request = reconfig::configuration();
@@ -332,9 +325,17 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
             Asked::Auth { scheme, credential } => self.authenticate(xid, &scheme, &credential).await,
             Asked::Refused(error, is_last) => {
                 let zxid = is_last.then_some(-1);
-                self.note(Note { xid, shape, is_last, zxid, is_silent: false, since: Instant::now() });
+                self.note(Note { xid, shape, is_last, zxid, since: Instant::now() });
                 self.send(Incoming::Refused { xid: 0, error }).await
             }
+        }
+    }
+
+    /// Waits until all that was sent before has been answered, and so has taken effect. The writing half
+    /// ends the wait if it ends.
+    async fn wait_answered(&self) {
+        while !self.notes.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            sleep(ANSWERED_AGAIN).await;
         }
     }
 
@@ -352,44 +353,17 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
     }
 
     async fn authenticate(&mut self, xid: i32, scheme: &str, credential: &[u8]) -> bool {
-        let note = |is_last, is_silent| Note {
-            xid,
-            shape: Shape::Empty,
-            is_last,
-            zxid: Some(0),
-            is_silent,
-            since: Instant::now(),
-        };
-        let proved = match scheme {
-            // The address was proved by the connection itself.
-            "ip" => Ok(self.identities.iter().filter(|identity| identity.scheme == "ip").cloned().collect()),
-            _ => self.door.authenticator.prove(scheme, credential),
-        };
+        let proved = self.door.prove(&mut self.identities, scheme, credential);
+        let (is_last, since) = (proved.is_err(), Instant::now());
+        self.note(Note { xid, shape: Shape::Empty, is_last, zxid: Some(0), since });
         match proved {
-            Ok(proved) => {
-                let last = proved.len().saturating_sub(1);
-                let known = &mut self.identities;
-                proved.iter().for_each(|identity| {
-                    if !known.contains(identity) {
-                        known.push(identity.clone());
-                    }
-                });
-                for (index, identity) in proved.into_iter().enumerate() {
-                    self.note(note(false, index < last));
-                    if !self.send(Incoming::Identified { xid: 0, identity }).await {
-                        return false;
-                    }
-                }
-                true
-            }
-            Err(error) => {
-                self.note(note(true, false));
-                self.send(Incoming::Refused { xid: 0, error }).await
-            }
+            Ok(identities) => self.send(Incoming::Identified { xid: 0, identities }).await,
+            Err(error) => self.send(Incoming::Refused { xid: 0, error }).await,
         }
     }
 
-    fn note(&self, note: Note) {
+    fn note(&mut self, note: Note) {
+        self.is_over |= note.is_last;
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push_back(note);
     }
 
@@ -474,9 +448,6 @@ impl<W: AsyncWrite + Unpin> WritingHalf<W> {
             }
             Outgoing::Read { reply, .. } => {
                 let Some(note) = self.next_note() else { return false };
-                if note.is_silent {
-                    return true;
-                }
                 let zxid = note.zxid.map_or_else(|| self.told(reply.zxid), i64::cast_unsigned);
                 put_read(out, (note.xid, zxid), &note.shape, &reply.result);
                 !note.is_last

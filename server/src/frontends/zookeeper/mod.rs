@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use quorate_core::acl::Identity;
+use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::SessionId;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -33,7 +35,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::SecretDigest;
 use crate::coordinator::Coordinator;
-use crate::coordinator::auth::{Authenticator, ip_identity};
+use crate::coordinator::auth::{Authenticator, gather, ip_identity};
 use crate::frontends::zookeeper::traffic::Traffic;
 use crate::tls;
 
@@ -68,6 +70,23 @@ impl Door {
             traffic: Arc::default(),
             may_reconfigure,
         }
+    }
+
+    /// What a client proves by `auth`. What was not known of it yet is from now on.
+    fn prove(
+        &self,
+        known: &mut Vec<Identity>,
+        scheme: &str,
+        credential: &[u8],
+    ) -> Result<Vec<Identity>, Error> {
+        if scheme == "ip" {
+            // The address was proved by the connection itself.
+            return Ok(known.iter().filter(|identity| identity.scheme == "ip").cloned().collect());
+        }
+        let proved = self.authenticator.prove(scheme, credential)?;
+        // Clients know one way in which an `auth` fails.
+        gather(known, &proved).map_err(|error| Error::new(ErrorKind::AuthFailed, error.detail))?;
+        Ok(proved)
     }
 }
 

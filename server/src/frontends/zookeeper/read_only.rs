@@ -15,6 +15,7 @@ use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{SessionId, Zxid};
 use quorate_core::reply::ReadResult;
 use quorate_core::request::{Consistency, ReadRequest};
+use quorate_core::state::Caller;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
@@ -133,17 +134,10 @@ impl Reading {
                 return true;
             }
             Asked::Auth { scheme, credential } => {
-                let proved = match scheme.as_str() {
-                    "ip" => Ok(Vec::new()),
-                    _ => self.door.authenticator.prove(&scheme, &credential),
-                };
-                let is_good = proved.is_ok();
-                let result = proved.map(|proved| {
-                    self.identities.extend(proved);
-                    ReadResult::Watch
-                });
+                let result = self.door.prove(&mut self.identities, &scheme, &credential);
+                let result = result.map(|_| ReadResult::Watch);
                 put_read(out, (xid, 0), &Shape::Empty, &result);
-                return is_good;
+                return result.is_ok();
             }
             Asked::Write(_) if code == opcode::CLOSE_SESSION => Ok(ReadResult::Watch),
             Asked::Write(_) | Asked::Reconfig(_) => Err(not_here()),
@@ -159,7 +153,12 @@ impl Reading {
         match request {
             ReadRequest::Sync { .. } => Err(not_here()),
             ReadRequest::WhoAmI => Ok(ReadResult::Identities(self.identities.clone())),
-            ReadRequest::Ephemerals { .. } => Ok(ReadResult::Ephemerals(Vec::new())),
+            ReadRequest::Ephemerals { prefix } => {
+                let coordinator = &self.door.coordinator;
+                coordinator.limits().check_path(prefix)?;
+                let caller = Caller { identities: &self.identities, session: Some(self.session) };
+                coordinator.local().with_state(|state| state.read(request, &caller))
+            }
             ReadRequest::AddWatch { .. } => Ok(ReadResult::Watch),
             ReadRequest::RemoveWatch { path, .. } | ReadRequest::CheckWatch { path, .. } => {
                 Err(Error::new(ErrorKind::NoWatcher, path.clone()))
