@@ -7,6 +7,7 @@ use quorate_core::registry::configuration::{self, ROOT};
 use quorate_proto::v1;
 use serde::Serialize;
 
+use super::create::create_parents;
 use crate::api::{Api, Call};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -197,31 +198,15 @@ async fn put(context: &mut Context, name: &str, value: Bytes, expected: Option<u
                 return context.output.show(&document, |_| format!("{name} is at revision {revision}"));
             }
             // The first value of all.
-            Err(Failure::Told { kind: "no_node", .. }) if current.is_none() => make_root(context).await?,
+            Err(Failure::Told { kind: "no_node", .. }) if current.is_none() => {
+                create_parents(context, &path).await?;
+            }
             // Somebody else's came between.
             Err(Failure::Told { kind: "bad_version" | "node_exists" | "no_node", .. }) => {}
             Err(failure) => return Err(failure),
         }
     }
     Err(Failure::conflict(format!("{name} is changed all the time; try again")))
-}
-
-async fn make_root(context: &mut Context) -> Outcome {
-    for path in ["/quorate", ROOT] {
-        let request = v1::CreateRequest {
-            path: path.into(),
-            request_id: Api::request_id()?,
-            credentials: context.api.credentials(),
-            ..Default::default()
-        };
-        let answer =
-            context.api.znodes(Call::NamedWrite, path, async |client| client.create(request.clone()).await);
-        match answer.await {
-            Ok(_) | Err(Failure::Told { kind: "node_exists", .. }) => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(())
 }
 
 async fn get(context: &mut Context, name: &str, revision: Option<u32>, raw: bool) -> Outcome {

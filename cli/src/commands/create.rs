@@ -8,6 +8,7 @@ use quorate_core::znode::{CreateMode, Stat};
 use quorate_proto::convert::values::{acl_to_wire, create_mode_to_wire};
 use quorate_proto::v1;
 
+use super::stat;
 use crate::api::{Api, Call};
 use crate::arguments::Format;
 use crate::context::Context;
@@ -111,16 +112,24 @@ async fn create(
 }
 
 /// Creates the nodes above `path`; those that exist stay as they are.
-async fn create_parents(context: &mut Context, path: &str) -> Outcome {
+pub(super) async fn create_parents(context: &mut Context, path: &str) -> Outcome {
     let ends = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
+    let mut forbidden = None;
     for parent in ends.map(|end| &path[..end]) {
         match create(context, parent, None, CreateMode::Persistent, AclEntry::open()).await {
-            Ok(_) => {}
-            Err(Failure::Told { kind: "node_exists", .. }) => {}
+            Ok(_) | Err(Failure::Told { kind: "node_exists", .. }) => forbidden = None,
+            // Said of a node that exists, too, whose parent may not be written.
+            Err(failure @ Failure::Told { kind: "no_auth", .. }) => forbidden = Some((parent, failure)),
+            Err(failure @ Failure::Told { kind: "no_node", .. }) => {
+                return Err(forbidden.map_or(failure, |(_, forbidden)| forbidden));
+            }
             Err(failure) => return Err(failure),
         }
     }
-    Ok(())
+    match forbidden {
+        Some((parent, failure)) if matches!(stat::look(context, parent).await, Ok((None, _))) => Err(failure),
+        _ => Ok(()),
+    }
 }
 
 async fn create_ephemeral(

@@ -21,23 +21,24 @@ pub struct StatArguments {
 
 pub async fn run(arguments: StatArguments, context: &mut Context) -> Outcome {
     let StatArguments { path } = arguments;
+    let (Some(stat), zxid) = look(context, &path).await? else {
+        return Err(Failure::not_found(format!("no such node: {path}")));
+    };
+    let document = NodeJson { path, zxid, data: DataJson::default(), stat: Some((&stat).into()) };
+    context.output.show(&document, |style| facts(style, &document.path, &stat))
+}
+
+/// A node's metadata, or `None` if it is missing; and the view's transaction.
+pub(super) async fn look(context: &mut Context, path: &str) -> Outcome<(Option<Stat>, u64)> {
     let request = v1::ExistsRequest {
-        path: path.clone(),
+        path: path.into(),
         consistency: context.api.consistency(),
         credentials: context.api.credentials(),
     };
-    let answer = context
-        .api
-        .znodes(Call::Read, &path, async |client| client.exists(request.clone()).await)
-        .await?
-        .into_inner();
+    let answer = context.api.znodes(Call::Read, path, async |client| client.exists(request.clone()).await);
+    let answer = answer.await?.into_inner();
     context.api.saw(answer.zxid);
-    let Some(stat) = answer.stat.map(Stat::from) else {
-        return Err(Failure::not_found(format!("no such node: {path}")));
-    };
-    let document =
-        NodeJson { path, zxid: answer.zxid, data: DataJson::default(), stat: Some((&stat).into()) };
-    context.output.show(&document, |style| facts(style, &document.path, &stat))
+    Ok((answer.stat.map(Stat::from), answer.zxid))
 }
 
 /// A node's metadata as a table of facts.
