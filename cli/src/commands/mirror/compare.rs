@@ -80,7 +80,7 @@ async fn digests(side: &Side, top: &str) -> Outcome<BTreeMap<String, u128>> {
             && let Some(path) = waiting.pop_front()
         {
             under_way.push(async move {
-                let node = side.read(&path).await?;
+                let node = side.read_whole(&path).await?;
                 Ok::<_, Failure>((path, node))
             });
         }

@@ -55,7 +55,7 @@ pub(super) fn child(path: &str, name: &str) -> String {
 pub(super) async fn ensure_parents(source: &Side, target: &Side, path: &str) -> Outcome {
     for (index, _) in path.match_indices('/').skip(1) {
         if target.read(&path[..index]).await?.is_none()
-            && let Some(node) = source.read(&path[..index]).await?
+            && let Some(node) = source.read_whole(&path[..index]).await?
         {
             target.create(&path[..index], &node).await?;
         }
@@ -147,7 +147,7 @@ async fn one(
     delete: bool,
     copied: &mut Copied,
 ) -> Outcome<Option<Vec<String>>> {
-    let (wanted, there) = futures_util::try_join!(source.read(path), target.read(path))?;
+    let (wanted, there) = futures_util::try_join!(source.read_whole(path), target.read_whole(path))?;
     match (wanted, there) {
         (Some(wanted), _) if wanted.is_ephemeral => {
             copied.ephemerals += 1;
@@ -221,6 +221,7 @@ pub(super) fn progress(context: &Context) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    use super::super::compare::compare;
     use super::super::memory::Memory;
     use super::*;
 
@@ -276,6 +277,21 @@ mod tests {
         changed(&source, &target, BTreeMap::from(deleted), false, &mut copied).await.expect("copied");
         assert_eq!(tree.paths(), ["/", "/locks", "/locks/job", "/locks/job/contender"]);
         assert_eq!(copied.deleted, 2, "{copied:?}");
+    }
+
+    #[tokio::test]
+    async fn a_digest_that_is_not_shown_is_neither_copied_nor_compared() {
+        let (open, hidden) = (Memory::new(&["/a"]), Memory::new(&["/a"]));
+        hidden.change("/a", |node| {
+            (node.acl[0].scheme, node.acl[0].id) = ("digest".into(), "alice:x".into());
+        });
+        let (open, hidden) = (Side::memory(open), Side::memory(hidden));
+        for (source, target) in [(&open, &hidden), (&hidden, &open), (&hidden, &hidden)] {
+            let mut copied = Copied::default();
+            node(source, target, "/a", false, &mut copied).await.expect_err("nobody knows what to copy");
+            compare(source, target, "/").await.expect_err("nobody knows whether they are alike");
+            assert_eq!(copied.changed, 0);
+        }
     }
 
     #[tokio::test]

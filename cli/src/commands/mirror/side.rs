@@ -80,6 +80,28 @@ impl Side {
         Ok(node)
     }
 
+    /// As [`read`](Side::read), for a copy or a comparison: one whose digests are kept from us can be
+    /// neither.
+    pub async fn read_whole(&self, path: &str) -> Outcome<Option<Node>> {
+        let node = self.read(path).await?;
+        let is_copied = node.as_ref().filter(|node| !node.is_ephemeral);
+        if is_copied.is_some_and(|node| node.acl.iter().any(is_masked)) {
+            return Err(self.masked(path));
+        }
+        Ok(node)
+    }
+
+    fn masked(&self, path: &str) -> Failure {
+        let why = "the digests of its ACL show only to who may change it (ADMIN)";
+        match &self.tree {
+            Tree::ZooKeeper(_) => Failure::other(format!("ZooKeeper: {path}: {why}")).with_hint(PROVE),
+            _ => {
+                let error = quorate_core::error::Error::new(ErrorKind::NoAuth, format!("{path}: {why}"));
+                Failure::refused(&error, path)
+            }
+        }
+    }
+
     async fn look(&self, path: &str) -> Outcome<Option<Node>> {
         match &self.tree {
             Tree::ZooKeeper(client) => {
@@ -229,11 +251,18 @@ impl Side {
     }
 }
 
+/// What to do about a refusal of ZooKeeper's.
+const PROVE: &str = "prove who may: --zookeeper-auth digest:USER:PASSWORD, the superuser for all";
+
+/// Whether an entry shows without its digest, which is 28 letters long.
+fn is_masked(entry: &AclEntry) -> bool {
+    entry.scheme == "digest" && entry.id.ends_with(":x")
+}
+
 fn zookeeper_failure(error: &zk::Error, path: &str) -> Failure {
     let message = format!("ZooKeeper: {path}: {error}");
     match error {
-        zk::Error::NoAuth => Failure::other(message)
-            .with_hint("prove who may: --zookeeper-auth digest:USER:PASSWORD, the superuser for all"),
+        zk::Error::NoAuth => Failure::other(message).with_hint(PROVE),
         // The crate's own are those of the socket.
         zk::Error::NoHosts
         | zk::Error::Timeout
