@@ -32,6 +32,8 @@ use crate::values::AuthArgument;
 const MESSAGE_BYTES_MAX: usize = 128 << 20;
 /// Reaching a member takes no longer than this if it is alive.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// A silent connection is probed this often, and given up if the probe is not answered in as long.
+const PROBE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -291,7 +293,12 @@ pub fn endpoint(name: &str) -> Outcome<Endpoint> {
     if endpoint.uri().port_u16().is_none() {
         return Err(bad("no port"));
     }
-    Ok(endpoint.connect_timeout(CONNECT_MAX).tcp_nodelay(true))
+    Ok(endpoint
+        .connect_timeout(CONNECT_MAX)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PROBE)
+        .keep_alive_timeout(PROBE)
+        .keep_alive_while_idle(true))
 }
 
 fn credential(auth: &AuthArgument) -> v1::Credential {
@@ -300,7 +307,41 @@ fn credential(auth: &AuthArgument) -> v1::Credential {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Answers a call over HTTP/2 with a stream, and is never heard of again.
+    async fn answer_and_vanish(listener: TcpListener) -> tokio::net::TcpStream {
+        let (mut peer, _) = listener.accept().await.expect("connected");
+        let mut heard = Vec::new();
+        while !heard.windows(6).any(|part| part == b"orders") {
+            assert_ne!(peer.read_buf(&mut heard).await.expect("it calls"), 0);
+        }
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // :status 200 and content-type, on the first stream.
+        let headers = [0, 0, 19, 1, 4, 0, 0, 0, 1, 0x88, 0x5f, 16];
+        let answer = [&settings[..], &headers[..], b"application/grpc"].concat();
+        peer.write_all(&answer).await.expect("written");
+        peer
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_when_its_member_has_vanished() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let name = listener.local_addr().expect("bound").to_string();
+        let peer = tokio::spawn(answer_and_vanish(listener));
+        let channel = endpoint(&name).expect("valid").connect().await.expect("connected");
+        let request = v1::WatchServiceRequest { service: "orders".into(), ..Default::default() };
+        let answer = RegistryClient::new(channel).watch_service(request).await;
+        let mut stream = answer.expect("answered").into_inner();
+        let _peer = peer.await.expect("no panic");
+        tokio::time::pause();
+        let ended = tokio::time::timeout(PROBE * 3, stream.message()).await.expect("noticed in time");
+        let error = error_from_status(&ended.expect_err("it has vanished"));
+        assert_eq!(error.kind, ErrorKind::OutcomeUnknown, "{error:?}");
+    }
 
     #[test]
     fn endpoints_need_a_port() {
