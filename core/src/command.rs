@@ -239,7 +239,7 @@ pub enum MultiOperation {
 }
 
 /// What contenders' names start with, so that name order is queue order: the same for everybody who
-/// queues for a lock. Other children of the lock's node are no contenders.
+/// queues for a lock. Where one is queued, other children of the lock's node are no contenders.
 pub const CONTENDER: &str = "lock-";
 
 /// A condition on the state that a transaction can be made to depend on.
@@ -247,7 +247,8 @@ pub const CONTENDER: &str = "lock-";
 pub enum Guard {
     // The order is part of the stored format: append only.
     /// The lock at `path` is held now, and its holder's fencing token is exactly this: the first
-    /// [contender](CONTENDER) in name order was created by transaction `token`.
+    /// [contender](CONTENDER) in name order, or the first child where none is named so, was created by
+    /// transaction `token`.
     Lock {
         /// The lock's own node, parent of its contenders.
         path: String,

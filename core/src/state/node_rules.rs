@@ -192,19 +192,22 @@ impl State {
             (Guard::Modified { zxid, .. }, Some(slot)) => self.tree.node(slot).mzxid == *zxid,
             (Guard::Created { zxid, .. }, Some(slot)) => self.tree.node(slot).czxid == *zxid,
             (Guard::Lock { token, .. }, Some(slot)) => {
-                let holder = self.first_contender(slot);
+                let holder = self.holder(slot);
                 holder.is_some_and(|holder| self.tree.node(holder).czxid == *token)
             }
         };
         if holds { Ok(WriteResult::Checked) } else { Err(at(ErrorKind::GuardFailed, path)) }
     }
 
-    fn first_contender(&self, lock: Slot) -> Option<Slot> {
+    /// Whose turn at a lock it is: the first contender's, or, where no child is named as contenders are,
+    /// the first child's.
+    fn holder(&self, lock: Slot) -> Option<Slot> {
         // A child may be named like the prefix itself: it comes before all behind that name.
-        self.tree.child(lock, CONTENDER).or_else(|| {
-            let first = self.tree.children(lock, Some(CONTENDER)).next();
-            first.filter(|child| self.tree.node(*child).name().starts_with(CONTENDER))
-        })
+        let contender = self.tree.child(lock, CONTENDER).or_else(|| {
+            let next = self.tree.children(lock, Some(CONTENDER)).next();
+            next.filter(|child| self.tree.node(*child).name().starts_with(CONTENDER))
+        });
+        contender.or_else(|| self.tree.children(lock, None).next())
     }
 
     /// The node at `path`, or NoNode about the path that was asked for.

@@ -155,8 +155,7 @@ fn create() -> impl Strategy<Value = Create> {
 
 /// Where to create: `?7/b` is a child of the seventh node that there is.
 fn new_path() -> impl Strategy<Value = String> {
-    let name =
-        || prop_oneof![4 => Just("a"), 4 => Just("b"), 4 => Just("c"), 3 => Just("lock-"), 1 => Just("")];
+    let name = || prop_oneof![4 => Just("a"), 4 => Just("b"), 4 => Just("c"), 2 => Just("n-"), 2 => Just("lock-"), 1 => Just("")];
     prop_oneof![
         12 => (any::<u16>(), name()).prop_map(|(node, name)| format!("?{node}/{name}")),
         6 => prop_oneof![Just("/a"), Just("/b"), Just("/a/b"), Just("/a/b/c")].prop_map(str::to_owned),
