@@ -22,9 +22,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::Coordinator;
+use super::auth::gather;
 use super::read::{check_paths, needed};
 use crate::local_state::Attaching;
-use crate::sessions::inbox::{InboxReceiver, InboxSender, Incoming, inbox};
+use crate::sessions::inbox::{InboxReceiver, InboxSender, Incoming, Waiting, inbox};
 use crate::sessions::outbox::{Outbox, OutboxReader, Outgoing, outbox};
 use crate::tasks::TaskGuard;
 
@@ -168,6 +169,12 @@ impl Coordinator {
         self.shared.heartbeats.touch(session, epoch);
     }
 
+    /// Answers a client's heartbeat once the leader has heard of it, behind the events queued until then.
+    /// Requests that wait do not hold it up.
+    pub(crate) fn heartbeat(&self, session: SessionId, epoch: AttachEpoch, sequence: u64) {
+        self.shared.heartbeats.expect_answer(session, epoch, sequence);
+    }
+
     /// Keeps a session alive that has no connection (a lease held over unary calls); its timeout.
     ///
     /// # Errors
@@ -216,58 +223,67 @@ impl SessionLoop {
     }
 
     async fn serve(&mut self, mut requests: InboxReceiver) -> Result<(), Ended> {
+        let (coordinator, (session, epoch), slice) = (self.coordinator.clone(), self.id, self.timeout / 3);
         let mut taken = Vec::new();
         while requests.recv_many(&mut taken, TAKE_MAX).await > 0 {
             // Nobody would be told the answers any more: a client that only sends is not served.
             if self.outbox.is_closed() {
                 return Err(Ended);
             }
-            let (session, epoch) = self.id;
-            self.coordinator.touch(session, epoch);
-            let mut reads = Vec::new();
-            for waiting in taken.drain(..) {
-                match waiting.incoming {
-                    Incoming::Read { xid, request, consistency } => {
-                        reads.push((xid, request, consistency));
-                        continue;
-                    }
-                    Incoming::Write { number, acknowledged, operation } => {
-                        self.serve_reads(&mut reads).await?;
-                        self.submit(number, acknowledged, operation).await?;
-                    }
-                    Incoming::Heartbeat { sequence } => {
-                        self.coordinator.shared.heartbeats.expect_answer(session, epoch, sequence);
-                    }
-                    Incoming::Rearm { xid, since, watches } => {
-                        self.serve_reads(&mut reads).await?;
-                        self.wait_in_flight(0, 0).await?;
-                        let limits = self.coordinator.limits();
-                        let checked = watches.iter().try_for_each(|(_, path)| limits.check_path(path));
-                        if checked.is_ok() {
-                            let local = &self.coordinator.shared.local;
-                            local.rearm_for_session(session, epoch, &self.identities, since, &watches);
-                        }
-                        self.answer_read(xid, checked.map(|()| ReadResult::Watch));
-                    }
-                    Incoming::Identified { xid, identity } => {
-                        self.serve_reads(&mut reads).await?;
-                        self.wait_in_flight(0, 0).await?;
-                        self.coordinator.shared.local.add_identity(session, identity.clone());
-                        if !self.identities.contains(&identity) {
-                            self.identities.push(identity.clone());
-                        }
-                        self.answer_read(xid, Ok(ReadResult::Identities(vec![identity])));
-                    }
-                    Incoming::Refused { xid, error } => {
-                        self.serve_reads(&mut reads).await?;
-                        self.wait_in_flight(0, 0).await?;
-                        self.answer_read(xid, Err(error));
-                    }
+            coordinator.touch(session, epoch);
+            // What the client sends meanwhile waits behind these, heartbeats too: until they are served it
+            // counts as alive.
+            let mut serving = std::pin::pin!(self.serve_some(&mut taken));
+            loop {
+                match timeout(slice, &mut serving).await {
+                    Ok(served) => break served?,
+                    Err(_) => coordinator.touch(session, epoch),
                 }
             }
-            self.serve_reads(&mut reads).await?;
         }
         Ok(())
+    }
+
+    async fn serve_some(&mut self, taken: &mut Vec<Waiting>) -> Result<(), Ended> {
+        let (session, epoch) = self.id;
+        let mut reads = Vec::new();
+        for waiting in taken.drain(..) {
+            match waiting.incoming {
+                Incoming::Read { xid, request, consistency } => {
+                    reads.push((xid, request, consistency));
+                    continue;
+                }
+                Incoming::Write { number, acknowledged, operation } => {
+                    self.serve_reads(&mut reads).await?;
+                    self.submit(number, acknowledged, operation).await?;
+                }
+                Incoming::Heartbeat { sequence } => self.coordinator.heartbeat(session, epoch, sequence),
+                Incoming::Rearm { xid, since, watches } => {
+                    self.serve_reads(&mut reads).await?;
+                    self.wait_in_flight(0, 0).await?;
+                    let limits = self.coordinator.limits();
+                    let checked = watches.iter().try_for_each(|(_, path)| limits.check_path(path));
+                    if checked.is_ok() {
+                        let local = &self.coordinator.shared.local;
+                        local.rearm_for_session(session, epoch, &self.identities, since, &watches);
+                    }
+                    self.answer_read(xid, checked.map(|()| ReadResult::Watch));
+                }
+                Incoming::Identified { xid, identities } => {
+                    self.serve_reads(&mut reads).await?;
+                    self.wait_in_flight(0, 0).await?;
+                    let gathered = gather(&mut self.identities, &identities);
+                    self.coordinator.shared.local.identify(session, epoch, &self.identities);
+                    self.answer_read(xid, gathered.map(|()| ReadResult::Identities(identities)));
+                }
+                Incoming::Refused { xid, error } => {
+                    self.serve_reads(&mut reads).await?;
+                    self.wait_in_flight(0, 0).await?;
+                    self.answer_read(xid, Err(error));
+                }
+            }
+        }
+        self.serve_reads(&mut reads).await
     }
 
     async fn submit(
@@ -330,7 +346,10 @@ impl SessionLoop {
                 _ => check_paths(&self.coordinator, &request).err(),
             };
             match refusal {
-                None => local.read_for_session(session, epoch, &self.identities, xid, &request),
+                None => {
+                    let read = || local.read_for_session(session, epoch, &self.identities, xid, &request);
+                    self.coordinator.in_turn(&request, read).await;
+                }
                 Some(error) => self.answer_read(xid, Err(error)),
             }
             if matches!(request, ReadRequest::AddWatch { since: Some(_), .. }) {
@@ -342,10 +361,8 @@ impl SessionLoop {
     }
 
     /// Waits while many answers wait for the client: reads are answered faster than any network takes the
-    /// answers. A client that takes none for a while is cut. Its heartbeats wait behind its reads, so it
-    /// counts as alive until then.
+    /// answers. A client that takes none for a while is cut.
     async fn wait_room(&self) -> Result<(), Ended> {
-        let (session, epoch) = self.id;
         let mut taken = Instant::now();
         while !self.outbox.has_room() {
             match timeout(self.timeout / 3, self.outbox.taken()).await {
@@ -359,7 +376,6 @@ impl SessionLoop {
             if self.outbox.is_closed() {
                 return Err(Ended);
             }
-            self.coordinator.touch(session, epoch);
         }
         Ok(())
     }

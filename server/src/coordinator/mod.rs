@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_core::id::MemberId;
+use tokio::sync::Semaphore;
 
 use crate::coordinator::expiry::Deadlines;
 use crate::coordinator::heartbeat::Heartbeats;
@@ -57,6 +58,8 @@ struct Shared {
     directory: directory::Directory,
     damper: registrar::Damper,
     reports: reports::Reports,
+    /// Whose turn it is to look through much of the tree.
+    long_read: Semaphore,
     /// The last ticket given; starts at a random point so that a restarted member never answers
     /// a call of its former life.
     ticket: AtomicU64,
@@ -85,6 +88,7 @@ impl Coordinator {
             directory: Default::default(),
             damper: Default::default(),
             reports: Default::default(),
+            long_read: Semaphore::new(1),
             ticket: AtomicU64::new(first_ticket),
         };
         Coordinator { shared: Arc::new(shared) }

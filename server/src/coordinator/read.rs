@@ -14,7 +14,7 @@ use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::Zxid;
 use quorate_core::reply::ReadReply;
 use quorate_core::request::{Consistency, ReadRequest};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Coordinator;
 
@@ -22,6 +22,8 @@ use super::Coordinator;
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long readiness waits for a quorum.
 const READY_PATIENCE: Duration = Duration::from_millis(1500);
+/// No timer waits for less.
+const TIMER_GRAIN: Duration = Duration::from_millis(1);
 
 impl Coordinator {
     /// A read without a session.
@@ -38,7 +40,23 @@ impl Coordinator {
         let _started = self.shared.metrics.read.start_timer();
         check_paths(self, request)?;
         self.wait_fresh(needed(request, consistency)).await?;
-        Ok(self.shared.local.read(identities, request))
+        Ok(self.in_turn(request, || self.shared.local.read(identities, request)).await)
+    }
+
+    /// Reads. What looks through a whole subtree is done one at a time, and then everything else, applies
+    /// above all, has the state for as long as that took.
+    pub(super) async fn in_turn<T>(&self, request: &ReadRequest, read: impl FnOnce() -> T) -> T {
+        if !matches!(request, ReadRequest::CountDescendants { .. }) {
+            return read();
+        }
+        let _turn = self.shared.long_read.acquire().await;
+        let began = Instant::now();
+        let found = read();
+        match began.elapsed() {
+            took if took < TIMER_GRAIN => tokio::task::yield_now().await,
+            took => sleep(took).await,
+        }
+        found
     }
 
     /// Whether this member can serve now: a leader is known and a quorum answers.

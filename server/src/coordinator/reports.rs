@@ -60,7 +60,7 @@ struct Waiting {
     registered: Zxid,
     health: Option<(Health, String)>,
     load: Option<u32>,
-    identities: Vec<Identity>,
+    identities: Arc<[Identity]>,
     health_written: Option<Instant>,
     load_written: Option<Instant>,
 }
@@ -128,8 +128,9 @@ impl Coordinator {
             })
         })?;
         let unknown = given - known.len();
+        let identities: Arc<[Identity]> = identities.into();
         for (entry, report) in known {
-            self.gather(service, entry, report, identities)?;
+            self.gather(service, entry, report, &identities)?;
         }
         Ok(u32::try_from(unknown).unwrap_or(u32::MAX))
     }
@@ -139,7 +140,7 @@ impl Coordinator {
         service: &ServiceName,
         entry: &Entry,
         report: Report,
-        identities: &[Identity],
+        identities: &Arc<[Identity]>,
     ) -> Result<(), Error> {
         let key = (service.clone(), report.id.clone());
         let mut waiting = self.shared.reports.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,7 +158,7 @@ impl Coordinator {
         waits.begin(entry.registered);
         waits.health = report.health.or(waits.health.take());
         waits.load = report.load.or(waits.load);
-        waits.identities = identities.to_vec();
+        waits.identities = identities.clone();
         Ok(())
     }
 
@@ -263,7 +264,7 @@ struct Due {
     registered: Zxid,
     health: Option<(Health, String)>,
     load: Option<u32>,
-    identities: Vec<Identity>,
+    identities: Arc<[Identity]>,
 }
 
 /// The record with what was reported, if that says anything new.

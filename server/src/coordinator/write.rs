@@ -109,7 +109,8 @@ impl Coordinator {
         let mut command = Command { origin, identities: identities.to_vec(), operation };
         let mut encoded = encode(&command);
         if let Err(refusal) = self.shared.limits.check_encoded(encoded.len()) {
-            command.operation = Operation::Refused(refusal);
+            // What is too large may be who the caller is.
+            (command.identities, command.operation) = (Vec::new(), Operation::Refused(refusal));
             encoded = encode(&command);
         }
         self.shared.local.expect_write(session, epoch, number, encoded.clone())

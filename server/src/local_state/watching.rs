@@ -112,14 +112,14 @@ impl LocalState {
         }
     }
 
-    /// Adds an identity to a session's connection, for what its watches may hear.
-    pub fn add_identity(&self, session: SessionId, identity: Identity) {
+    /// Notes who a session's connection is now, for what its watches may hear.
+    pub fn identify(&self, session: SessionId, epoch: AttachEpoch, identities: &[Identity]) {
         let mut inner = self.lock();
-        if let Some(watcher) = inner.attached.get(&session).map(|attached| attached.watcher)
+        let attached = inner.attached.get(&session).filter(|attached| attached.epoch == epoch);
+        if let Some(watcher) = attached.map(|attached| attached.watcher)
             && let Some(watcher) = inner.watchers.get_mut(&watcher)
-            && !watcher.identities.contains(&identity)
         {
-            watcher.identities.push(identity);
+            watcher.identities = identities.to_vec();
         }
     }
 

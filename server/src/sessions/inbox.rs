@@ -56,12 +56,12 @@ pub enum Incoming {
         /// Comes back with the answer.
         sequence: u64,
     },
-    /// The connection proved another identity; later requests carry it.
+    /// The connection proved further identities; later requests carry them.
     Identified {
         /// Comes back with the answer.
         xid: u64,
         /// Who.
-        identity: Identity,
+        identities: Vec<Identity>,
     },
     /// A request that the door could not understand, answered in its turn.
     Refused {
@@ -131,7 +131,9 @@ fn weight(incoming: &Incoming) -> usize {
         Incoming::Write { operation, .. } => weight_of_operation(operation),
         Incoming::Read { request, .. } => weight_of_read(request),
         Incoming::Rearm { watches, .. } => watches.iter().map(|(_, path)| PART + path.len()).sum(),
-        Incoming::Identified { identity, .. } => identity.scheme.len() + identity.id.len(),
+        Incoming::Identified { identities, .. } => {
+            identities.iter().map(|Identity { scheme, id }| PART + scheme.len() + id.len()).sum()
+        }
         Incoming::Refused { error, .. } => error.detail.len(),
         Incoming::Heartbeat { .. } => 0,
     }

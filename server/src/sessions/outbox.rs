@@ -367,6 +367,11 @@ fn weight_of_read(result: &ReadResult) -> usize {
         ReadResult::Multi(results) => results.iter().flatten().map(weight_of_read).sum(),
         ReadResult::Ephemerals(paths) => paths.iter().map(String::len).sum(),
         ReadResult::Synced(path) => path.len(),
+        ReadResult::Acl { acl, .. } => acl.iter().map(|entry| 64 + entry.scheme.len() + entry.id.len()).sum(),
+        ReadResult::Identities(identities) => {
+            identities.iter().map(|identity| 64 + identity.scheme.len() + identity.id.len()).sum()
+        }
+        ReadResult::Sessions(sessions) => 64 * sessions.len(),
         _ => 0,
     }
 }

@@ -11,7 +11,7 @@ use tonic::{Code, Request, Status};
 
 use crate::config::SecretDigest;
 use crate::coordinator::Coordinator;
-use crate::coordinator::auth::{Authenticator, ip_identity};
+use crate::coordinator::auth::{self, Authenticator, ip_identity};
 
 /// The coordinator, behind the door's authenticator. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,14 +33,18 @@ impl Callers {
     }
 
     /// All identities of a caller: its address, and what it proves.
+    ///
+    /// # Errors
+    /// `AuthFailed` for a credential that proves nothing, `TooLarge` for too many.
     pub fn identities(
         &self,
         address: Option<SocketAddr>,
         credentials: &[v1::Credential],
     ) -> Result<Vec<Identity>, Error> {
         let mut identities = ip_identity(address.map(|address| address.ip()));
+        auth::check_count("credentials", credentials.len())?;
         for credential in credentials {
-            identities.extend(self.prove(&credential.scheme, &credential.credential)?);
+            auth::gather(&mut identities, &self.prove(&credential.scheme, &credential.credential)?)?;
         }
         Ok(identities)
     }

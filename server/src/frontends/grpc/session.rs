@@ -10,7 +10,7 @@ use futures_util::Stream;
 use prometheus::Histogram;
 use quorate_core::command::Operation;
 use quorate_core::error::{Error, ErrorKind};
-use quorate_core::id::{SessionId, WriteNumber, Zxid};
+use quorate_core::id::{AttachEpoch, SessionId, WriteNumber, Zxid};
 use quorate_proto::convert::results::connected;
 use quorate_proto::convert::{SessionRequest, bytes16, reply_to_read, reply_to_write};
 use quorate_proto::v1;
@@ -83,6 +83,7 @@ impl v1::session_server::Session for SessionDoor {
         let reader = Reader {
             callers: self.callers.clone(),
             session: connection.attachment.session,
+            epoch: connection.attachment.epoch,
             acknowledged: first.acknowledged,
             inbox: connection.inbox,
             closer: connection.closer,
@@ -113,6 +114,7 @@ impl v1::session_server::Session for SessionDoor {
 struct Reader {
     callers: Callers,
     session: SessionId,
+    epoch: AttachEpoch,
     acknowledged: u64,
     inbox: InboxSender,
     closer: Outbox,
@@ -149,19 +151,24 @@ impl Reader {
         requests: Vec<v1::Request>,
         heartbeat: Option<v1::Heartbeat>,
     ) -> Result<(), Ended> {
+        if let Some(heartbeat) = heartbeat {
+            // Nobody would be told the answers any more: a client that only sends is not kept alive.
+            if self.closer.is_closed() {
+                return Err(Ended);
+            }
+            // Not behind the requests, which may have to wait: whether the leader has heard of the session
+            // has nothing to do with them.
+            self.callers.coordinator.heartbeat(self.session, self.epoch, heartbeat.sequence);
+        }
         for request in requests {
-            for incoming in self.understand(request) {
+            if let Some(incoming) = self.understand(request) {
                 self.inbox.send(incoming).await.map_err(|_| Ended)?;
             }
-        }
-        if let Some(heartbeat) = heartbeat {
-            let incoming = Incoming::Heartbeat { sequence: heartbeat.sequence };
-            self.inbox.send(incoming).await.map_err(|_| Ended)?;
         }
         Ok(())
     }
 
-    fn understand(&self, request: v1::Request) -> Vec<Incoming> {
+    fn understand(&self, request: v1::Request) -> Option<Incoming> {
         let (xid, number) = (request.xid, request.write_number);
         let acknowledged = WriteNumber(self.acknowledged);
         let operations = match &request.operation {
@@ -175,17 +182,14 @@ impl Reader {
         };
         match understood {
             Ok(SessionRequest::Write { number, operation }) => {
-                vec![Incoming::Write { number, acknowledged, operation }]
+                Some(Incoming::Write { number, acknowledged, operation })
             }
             Ok(SessionRequest::Read { xid, request, consistency }) => {
-                vec![Incoming::Read { xid, request, consistency }]
+                Some(Incoming::Read { xid, request, consistency })
             }
             Ok(SessionRequest::Auth { xid, scheme, credential }) => {
                 match self.callers.prove(&scheme, &credential) {
-                    Ok(identities) => identities
-                        .into_iter()
-                        .map(|identity| Incoming::Identified { xid, identity })
-                        .collect(),
+                    Ok(identities) => Some(Incoming::Identified { xid, identities }),
                     Err(error) => {
                         self.closer.push(Outgoing::Read {
                             xid,
@@ -195,17 +199,17 @@ impl Reader {
                             },
                         });
                         self.closer.close(error);
-                        Vec::new()
+                        None
                     }
                 }
             }
             // A write that cannot be understood still fills its number, so that later ones follow.
-            Err(error) if number > 0 => vec![Incoming::Write {
+            Err(error) if number > 0 => Some(Incoming::Write {
                 number: WriteNumber(number),
                 acknowledged,
                 operation: Operation::Refused(error),
-            }],
-            Err(error) => vec![Incoming::Refused { xid, error }],
+            }),
+            Err(error) => Some(Incoming::Refused { xid, error }),
         }
     }
 }
