@@ -21,6 +21,8 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(3);
 /// The pause after the first round over all endpoints; doubled after each, up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A silent channel is probed this often, and given up when a probe is not answered for as long.
+const PROBE: Duration = Duration::from_secs(10);
 /// Frames that may wait for the socket. Few, so that what waits behind them gathers in one frame.
 const FRAMES_WAITING: usize = 2;
 /// A frame larger than this ends the connection; above any list that a member would answer with.
@@ -75,7 +77,9 @@ impl Connector {
 
     /// One attempt at a channel to the next endpoint.
     pub(crate) async fn channel(&mut self) -> Result<Channel, tonic::transport::Error> {
-        self.advance().connect().await
+        // It has no heartbeats of its own: without probes a vanished host is never missed on a quiet stream.
+        let endpoint = self.advance().http2_keep_alive_interval(PROBE).keep_alive_timeout(PROBE);
+        endpoint.keep_alive_while_idle(true).connect().await
     }
 
     /// Waits after a failed attempt: not at all while there are endpoints left in this round, then
@@ -91,7 +95,9 @@ impl Connector {
 
     fn advance(&mut self) -> Endpoint {
         if self.next >= self.endpoints.len() {
-            fastrand::shuffle(&mut self.endpoints);
+            // The last one stays last: whoever has just left a member tries all others first.
+            let others = self.endpoints.len() - 1;
+            fastrand::shuffle(&mut self.endpoints[..others]);
             self.next = 0;
         }
         self.next += 1;

@@ -254,6 +254,57 @@ async fn the_deadline_counts_from_the_sending_of_the_last_answered_heartbeat() {
 }
 
 #[tokio::test]
+async fn a_member_that_answers_requests_but_no_heartbeats_is_left_while_there_is_time() {
+    let fake = Fake::start().await;
+    let timeout = Duration::from_millis(1200);
+    let client = fake.client_with_timeout(timeout).await;
+    let (session, mut state) = (client.session_id(), client.state());
+    tokio::time::sleep(timeout / 4).await;
+    let reader = client.clone();
+    let reads = tokio::spawn(async move {
+        while reader.exists("/").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    // Others take the session.
+    fake.member.faults.deaf.store(true, Ordering::SeqCst);
+    state.wait_for(|state| *state != SessionState::Connected).await.expect("told");
+    assert_eq!(*state.borrow(), SessionState::Suspended);
+    fake.member.faults.deaf.store(false, Ordering::SeqCst);
+    state.wait_for(|state| *state == SessionState::Connected).await.expect("told");
+    assert_eq!(client.session_id(), session);
+    // Nobody does.
+    tokio::time::sleep(timeout / 2).await;
+    fake.member.faults.deaf.store(true, Ordering::SeqCst);
+    fake.member.faults.refuse.store(true, Ordering::SeqCst);
+    state.wait_for(|state| *state != SessionState::Connected).await.expect("told");
+    let left = Instant::now();
+    assert_eq!(client.ended().await, Error::SessionExpired);
+    assert!(left.elapsed() >= timeout / 4, "there were {:?} for finding another", left.elapsed());
+    reads.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_member_that_does_not_read_is_left_while_there_is_time() {
+    let fake = Fake::start().await;
+    let timeout = Duration::from_millis(1200);
+    let client = fake.client_with_timeout(timeout).await;
+    let (session, mut state) = (client.session_id(), client.state());
+    client.create("/bulk", "").await.expect("created");
+    // More than fits on the way: no heartbeat can be sent.
+    fake.member.faults.stuck.store(true, Ordering::SeqCst);
+    let data = vec![0; 256 << 10];
+    let writes: Vec<_> = (0..16).map(|_| client.set("/bulk", data.clone()).send()).collect();
+    state.wait_for(|state| *state != SessionState::Connected).await.expect("told");
+    assert_eq!(*state.borrow(), SessionState::Suspended);
+    fake.member.faults.stuck.store(false, Ordering::SeqCst);
+    for (number, write) in writes.into_iter().enumerate() {
+        assert_eq!(write.await.expect("set").version as usize, number + 1);
+    }
+    assert_eq!(client.session_id(), session);
+}
+
+#[tokio::test]
 async fn a_session_that_the_cluster_ended_is_expired() {
     let fake = Fake::start().await;
     let client = fake.client().await;

@@ -62,9 +62,7 @@ pub(crate) struct Task {
     heartbeats: VecDeque<(u64, Instant)>,
     heartbeat_sequence: u64,
     heartbeat_due: bool,
-    /// When the member last sent anything.
-    heard: Instant,
-    /// Whether it has sent anything on this connection.
+    /// Whether the member has sent anything on this connection.
     was_heard: bool,
     acknowledged_sent: u64,
     /// No handle is left: nobody asks for anything more.
@@ -117,7 +115,6 @@ impl Task {
             heartbeats: VecDeque::new(),
             heartbeat_sequence: 0,
             heartbeat_due: false,
-            heard: Instant::now(),
             was_heard: false,
             acknowledged_sent: 0,
             closing: false,
@@ -182,7 +179,10 @@ impl Task {
         let mut heartbeat = tokio::time::interval(self.timeout / 3);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = tokio::time::sleep_until(self.deadline);
-        tokio::pin!(deadline);
+        // A member that answers no heartbeat, or takes none, does not keep the session alive, whatever else
+        // it answers. Another may, while there is time: a third of the timeout is left for finding it.
+        let patience = tokio::time::sleep_until(Instant::now() + self.timeout / 3);
+        tokio::pin!(deadline, patience);
         loop {
             let has_room = self.requests.len() < self.options.outstanding_max;
             tokio::select! {
@@ -209,33 +209,25 @@ impl Task {
                         if let Err(end) = self.receive(frame) {
                             return end;
                         }
-                        if self.deadline != before && !self.is_leaving() {
-                            deadline.as_mut().reset(self.deadline);
+                        if self.deadline != before {
+                            patience.as_mut().reset(self.deadline - self.timeout / 3);
+                            if !self.is_leaving() {
+                                deadline.as_mut().reset(self.deadline);
+                            }
                         }
                     }
                     Ok(None) => return End::Lost(Refusal::new(ErrorKind::Unavailable, "the stream ended")),
                     Err(status) => return End::Lost(refusal(&status)),
                 },
-                _ = heartbeat.tick() => {
-                    if self.is_member_silent() {
-                        return End::Lost(Refusal::new(ErrorKind::Unavailable, "a heartbeat was not answered"));
-                    }
-                    self.heartbeat_due = true;
+                _ = heartbeat.tick() => self.heartbeat_due = true,
+                () = &mut patience => {
+                    return End::Lost(Refusal::new(ErrorKind::Unavailable, "a heartbeat was not answered"));
                 }
                 () = &mut deadline => {
                     return End::Over(if self.is_leaving() { Error::Closed } else { Error::SessionExpired });
                 }
             }
         }
-    }
-
-    /// Whether this member does not keep the session alive: it is silent altogether, or it answers
-    /// requests but no heartbeat (cut off from the leader). Another may, while there is time.
-    fn is_member_silent(&self) -> bool {
-        let Some((_, sent)) = self.heartbeats.front() else { return false };
-        let limit = if self.heard > *sent { self.timeout / 2 } else { self.timeout / 3 };
-        // The ticks are a third of the timeout apart, give or take the timer's grain.
-        sent.elapsed() + Duration::from_millis(5) >= limit
     }
 
     /// Finds a member that takes the session, until the deadline.
@@ -295,7 +287,6 @@ impl Task {
         self.deadline = connection.asked_at + self.timeout;
         self.heartbeats.clear();
         self.heartbeat_due = false;
-        self.heard = Instant::now();
         self.was_heard = false;
         self.acknowledged_sent = self.requests.acknowledged();
         self.facts.session.store(connected.session_id, Ordering::Relaxed);
@@ -411,7 +402,6 @@ impl Task {
     }
 
     fn receive(&mut self, frame: v1::ServerFrame) -> Result<(), End> {
-        self.heard = Instant::now();
         self.was_heard = true;
         for message in frame.messages {
             match message.message {

@@ -54,6 +54,8 @@ pub struct Faults {
     pub refuse: AtomicBool,
     /// Heartbeats are not answered.
     pub deaf: AtomicBool,
+    /// Frames are not read.
+    pub stuck: AtomicBool,
     /// So many further writes apply; the next connection to send a write is cut instead, and with
     /// it every reply that is not delivered yet. `u64::MAX`: none is cut.
     pub writes_until_cut: AtomicU64,
@@ -298,6 +300,9 @@ impl v1::session_server::Session for Door {
             Ok(id) => {
                 tokio::spawn(async move {
                     while let Ok(Some(frame)) = incoming.message().await {
+                        while member.faults.stuck.load(Ordering::SeqCst) {
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
                         if member.serve(id, frame).is_err() {
                             return;
                         }
