@@ -13,6 +13,7 @@ use quorate_core::error::ErrorKind;
 use quorate_core::id::{MemberId, SessionId, Zxid};
 use quorate_core::reply::{ReadResult, SessionInfo};
 use quorate_core::request::{Consistency, ReadRequest, WatchKind};
+use quorate_core::znode::CreateMode;
 use tokio::sync::watch;
 
 use crate::calls::{
@@ -213,7 +214,17 @@ impl Client {
             return Ok(());
         }
         let ends = path.match_indices('/').map(|(end, _)| end).skip(1).chain([path.len()]);
-        let creations: Vec<_> = ends.map(|end| self.create(&path[..end], Bytes::new()).send()).collect();
+        self.ensure_nodes(path, ends.map(|end| (&path[..end], CreateMode::Persistent))).await
+    }
+
+    /// Creates these nodes, from the top, as far as they are missing; the last is `path`.
+    pub(crate) async fn ensure_nodes<'a>(
+        &self,
+        path: &str,
+        nodes: impl Iterator<Item = (&'a str, CreateMode)>,
+    ) -> Result<()> {
+        let creations: Vec<_> =
+            nodes.map(|(node, mode)| self.create(node, Bytes::new()).mode(mode).send()).collect();
         let mut forbidden = None;
         for creation in creations {
             match creation.await {

@@ -20,7 +20,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use quorate_core::change::{EventKind, Value};
 use quorate_core::command::Operation;
@@ -31,7 +30,7 @@ pub use quorate_core::registry::{
     Service, ServiceName, ServiceRing, Status,
 };
 use quorate_core::registry::{Catalog, registration};
-use quorate_core::request::Consistency;
+use quorate_core::request::{Consistency, ReadRequest};
 use quorate_core::znode::CreateMode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -40,7 +39,7 @@ use crate::calls::answer_of_write;
 use crate::chroot::Chroot;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::session::SessionState;
+use crate::session::{Place, SessionState};
 use crate::watch::{NodeEvent, Watch, WatchEvent};
 
 /// Looks at what stands, and tries, so often before a race is told to the caller.
@@ -138,32 +137,7 @@ impl Registry {
     /// # Cancel safety
     /// Dropping the future leaves the outcome unknown.
     pub async fn update(&self, service: &str, id: &str, change: impl Fn(&mut Instance)) -> Result<()> {
-        let service = self.name(service)?;
-        let mut last = None;
-        for _ in 0..TRIES {
-            let Some(entry) = self.entry(&service, id).await? else {
-                let detail = format!("{service} has no instance {id:?}");
-                return Err(self.refused(Refusal::new(ErrorKind::NoNode, detail)));
-            };
-            let mut instance = entry.instance.clone();
-            change(&mut instance);
-            let write =
-                registration::change(&service, &entry, &instance).map_err(|error| self.refused(error))?;
-            match self.write(write).await {
-                Ok(_) => return Ok(()),
-                // Somebody else's write came between.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::BadVersion | ErrorKind::GuardFailed | ErrorKind::NoNode
-                    ) =>
-                {
-                    last = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last.unwrap_or(Error::Closed))
+        self.change(&self.name(service)?, id, None, change).await
     }
 
     /// Drains an instance, puts it into maintenance, or back to serving.
@@ -199,6 +173,44 @@ impl Registry {
             match self.client.create(&path, policy.encode()).await {
                 Ok(_) => return Ok(()),
                 Err(error) if matches!(error.kind(), ErrorKind::NodeExists | ErrorKind::NoNode) => {
+                    last = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or(Error::Closed))
+    }
+
+    /// Changes an instance's record; only that of this registration, if one is given.
+    async fn change(
+        &self,
+        service: &ServiceName,
+        id: &str,
+        registered: Option<Zxid>,
+        change: impl Fn(&mut Instance),
+    ) -> Result<()> {
+        let no_node = |detail: String| Err(self.refused(Refusal::new(ErrorKind::NoNode, detail)));
+        let mut last = None;
+        for _ in 0..TRIES {
+            let Some(entry) = self.entry(service, id).await? else {
+                return no_node(format!("{service} has no instance {id:?}"));
+            };
+            if registered.is_some_and(|registered| registered != entry.registered) {
+                return no_node(format!("the registration is lost: another of {id:?} stands in {service}"));
+            }
+            let mut instance = entry.instance.clone();
+            change(&mut instance);
+            let write =
+                registration::change(service, &entry, &instance).map_err(|error| self.refused(error))?;
+            match self.write(write).await {
+                Ok(_) => return Ok(()),
+                // Somebody else's write came between.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::BadVersion | ErrorKind::GuardFailed | ErrorKind::NoNode
+                    ) =>
+                {
                     last = Some(error);
                 }
                 Err(error) => return Err(error),
@@ -268,22 +280,12 @@ impl Registry {
     }
 
     async fn make_parents(&self, service: &ServiceName) -> Result<()> {
-        let creations: Vec<_> = service
-            .parents()
-            .into_iter()
-            .map(|(path, is_container)| {
-                let mode = if is_container { CreateMode::Container } else { CreateMode::Persistent };
-                self.client.create(&path, Bytes::new()).mode(mode).send()
-            })
-            .collect();
-        for creation in creations {
-            match creation.await {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NodeExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        let parents = service.parents();
+        let nodes = parents.iter().map(|(path, is_container)| {
+            let mode = if *is_container { CreateMode::Container } else { CreateMode::Persistent };
+            (path.as_str(), mode)
+        });
+        self.client.ensure_nodes(&service.instances_path(), nodes).await
     }
 
     async fn write(&self, operation: Operation) -> Result<Zxid> {
@@ -334,8 +336,7 @@ impl Registration {
     /// # Cancel safety
     /// Dropping the future leaves the outcome unknown.
     pub async fn update(&self, change: impl Fn(&mut Instance)) -> Result<()> {
-        let service = format!("{}/{}", self.service.namespace(), self.service.service());
-        self.registry.update(&service, &self.id, change).await
+        self.registry.change(&self.service, &self.id, Some(self.registered), change).await
     }
 
     /// Asks for no new work; the cluster removes the instance after `window` if it has not left.
@@ -394,7 +395,8 @@ impl ServiceFollower {
     async fn start(client: Client, name: ServiceName) -> Result<ServiceFollower> {
         let session = client.state();
         let watch = client.watch(&name.path()).recursive().with_value().capacity(EVENTS_WAITING).await?;
-        let mut source = Source { client, name, watch, catalog: Catalog::default() };
+        let catalog = Catalog::default();
+        let mut source = Source { client, name, watch, held: None, catalog, has_read: false };
         source.read_all().await?;
         let first = source.catch_up().await?;
         let current: Current = Arc::new(arc_swap::ArcSwap::new(first.clone()));
@@ -450,26 +452,62 @@ struct Source {
     client: Client,
     name: ServiceName,
     watch: Watch,
+    /// An event whose transaction may not have been told in full yet.
+    held: Option<NodeEvent>,
     catalog: Catalog,
+    /// Something was read: it may be newer than the events so far.
+    has_read: bool,
 }
 
 impl Source {
     /// Waits for changes and takes in all that have come.
     async fn step(&mut self) -> Result<Arc<Service>> {
-        let first = self.watch.next().await;
-        self.take_in(first).await?;
+        match self.held.take() {
+            Some(event) => self.apply(event).await?,
+            None => {
+                let first = self.watch.next().await;
+                self.take_in(first).await?;
+            }
+        }
         self.catch_up().await
     }
 
-    /// A session's replies stand behind the events of all that they can show: behind this one no
-    /// transaction has been told by half.
+    /// A session's replies stand behind the events of all that they can show: up to this one's
+    /// transaction none has been told by half. One behind it may have been.
     async fn catch_up(&mut self) -> Result<Arc<Service>> {
-        let path = self.name.path();
-        self.client.exists(&path).consistency(Consistency::Session).await?;
-        while let Some(event) = self.watch.next().now_or_never() {
-            self.take_in(event).await?;
+        loop {
+            self.has_read = false;
+            let shown = self.shown().await?;
+            // Unconstrained: what has come is not said to be still under way, however much it is.
+            while self.held.is_none()
+                && let Some(event) = tokio::task::unconstrained(self.watch.next()).now_or_never()
+            {
+                match event {
+                    Some(Ok(WatchEvent::Node(event))) if event.position.zxid > shown => {
+                        self.held = Some(event)
+                    }
+                    event => self.take_in(event).await?,
+                }
+            }
+            if !self.has_read {
+                return Ok(self.settle());
+            }
+            // What was read meanwhile may be newer: up to there, then.
+            if let Some(event) = self.held.take() {
+                self.apply(event).await?;
+            }
         }
-        Ok(self.settle())
+    }
+
+    /// The last transaction that a read shows now.
+    async fn shown(&self) -> Result<Zxid> {
+        let request = ReadRequest::Exists { path: self.name.path(), watch: None };
+        let asked = self.client.read(request, Consistency::Session, Place::Open, |answer, _| match answer {
+            Ok(answer) => Ok(answer.zxid),
+            Err(Error::Refused { error, zxid }) if error.kind == ErrorKind::NoNode => Ok(zxid),
+            Err(error) => Err(error),
+        });
+        asked.await
     }
 
     fn settle(&mut self) -> Arc<Service> {
@@ -502,6 +540,7 @@ impl Source {
     /// Forgets what is known and reads everything.
     async fn read_all(&mut self) -> Result<()> {
         self.catalog = Catalog::default();
+        self.has_read = true;
         let (service, instances) = (self.name.path(), self.name.instances_path());
         self.read(&service).await?;
         self.read(&instances).await?;
@@ -529,6 +568,7 @@ impl Source {
     }
 
     async fn read(&mut self, path: &str) -> Result<()> {
+        self.has_read = true;
         match self.client.get(path).consistency(Consistency::Session).await {
             Ok(node) => self.catalog.put(path, node.data.as_deref(), &node.stat),
             Err(error) if error.kind() == ErrorKind::NoNode => {}

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate::balance::{self, Balanced};
-use quorate::registry::Instance;
-use quorate::{Client, Error};
+use quorate::registry::{Instance, Mode, ServiceName};
+use quorate::{AclEntry, Client, Error, ErrorKind, Permissions};
 use support::Fake;
 use tokio::time::timeout;
 
@@ -114,4 +114,72 @@ async fn a_registration_removes_only_what_it_registered() {
     drop(again);
     two.sync("/").await.expect("behind it");
     assert!(!stands().await);
+}
+
+#[tokio::test]
+async fn a_registration_changes_only_what_it_registered() {
+    let fake = Fake::start().await;
+    let (one, two) = (fake.client().await, fake.client().await);
+    let registered = async |client: &Client, generation| {
+        let instance = Instance { generation, ..instance(&fake, "a") };
+        client.registry().register("orders", instance).await.expect("registered")
+    };
+    let old = registered(&one, 1).await;
+    old.update(|instance| instance.weight = 7).await.expect("its own");
+    let newer = registered(&two, 2).await;
+    let lost = old.drain(Duration::from_secs(30)).await.expect_err("the registration is lost");
+    assert_eq!(lost.kind(), ErrorKind::NoNode);
+    let service = one.registry().service("orders").await.expect("read");
+    assert_eq!(service.entry("a").expect("it stands").instance.mode, Mode::Serving);
+    newer.drain(Duration::from_secs(30)).await.expect("its own");
+}
+
+#[tokio::test]
+async fn who_may_not_create_at_the_top_registers_where_the_parents_stand() {
+    let fake = Fake::start().await;
+    let client = fake.client().await;
+    let read_only = || vec![AclEntry { permissions: Permissions::READ, ..AclEntry::open().remove(0) }];
+    client.ensure_path("/quorate/registry").await.expect("created");
+    client.set_acl("/", read_only()).await.expect("closed");
+    register(&client, &fake, "a").await;
+    // Nor there, and this service is not known yet.
+    client.set_acl("/quorate/registry", read_only()).await.expect("closed");
+    let registry = client.registry();
+    let refused = registry.register_lasting("elsewhere/orders", instance(&fake, "a")).await;
+    assert_eq!(refused.expect_err("a new namespace").kind(), ErrorKind::NoAuth);
+    register(&client, &fake, "b").await;
+}
+
+#[tokio::test]
+async fn a_follower_shows_no_transaction_by_half() {
+    const ROUNDS: u32 = 300;
+    let fake = Fake::start().await;
+    let (client, other) = (fake.client().await, fake.client().await);
+    let ids: Vec<String> = (0..20).map(|number| format!("i{number:02}")).collect();
+    for id in &ids {
+        register(&other, &fake, id).await;
+    }
+    let name: ServiceName = "orders".parse().expect("a name");
+    let mut follower = client.registry().follow("orders").await.expect("followed");
+    let writer = async {
+        for weight in 2..=ROUNDS {
+            let mut transaction = other.transaction();
+            for id in &ids {
+                let record = Instance { weight, ..instance(&fake, id) }.encode();
+                transaction = transaction.set(&name.instance_path(id), record);
+            }
+            transaction.await.expect("committed");
+        }
+    };
+    let reader = async {
+        loop {
+            let service = follower.changed().await.expect("alive");
+            let weights: Vec<u32> = service.entries().iter().map(|entry| entry.instance.weight).collect();
+            assert!(weights.iter().all(|weight| *weight == weights[0]), "{weights:?}");
+            if weights[0] == ROUNDS {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, async { tokio::join!(writer, reader) }).await.expect("in time");
 }
