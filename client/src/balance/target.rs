@@ -29,6 +29,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const PROBE: Duration = Duration::from_secs(10);
 /// While an instance comes back slowly, its weight is looked at this often.
 const SLOW_START_TICK: Duration = Duration::from_millis(250);
+/// An ejection is at most so many times as long as a first one. In service for that long, an instance
+/// is forgiven the earlier ones.
+const LONGEST: u32 = 10;
 /// The average latency forgets with this time constant.
 const DECAY: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,8 @@ pub(super) struct Target {
 struct Times {
     ejections: u32,
     ejected_until: Option<Instant>,
+    /// In good order until then, the next ejection is a first one again.
+    forgiven_at: Option<Instant>,
     back_since: Option<Instant>,
     /// Peak-sensitive average latency in seconds, and when it was last touched.
     latency: f64,
@@ -116,9 +121,14 @@ impl Target {
             return;
         }
         let mut times = self.times();
+        let (now, once) = (Instant::now(), Duration::from_millis(outlier.ejection_ms.into()));
+        if times.forgiven_at.is_some_and(|at| now >= at) {
+            times.ejections = 0;
+        }
         times.ejections += 1;
-        let pause = Duration::from_millis(outlier.ejection_ms.into()) * times.ejections.min(10);
-        times.ejected_until = Some(Instant::now() + pause);
+        let until = now + once * times.ejections.min(LONGEST);
+        (times.ejected_until, times.forgiven_at) = (Some(until), Some(until + once * LONGEST));
+        times.back_since = None;
         drop(times);
         self.failures.store(0, Ordering::Relaxed);
         self.is_ejected.store(true, Ordering::Release);
@@ -163,8 +173,6 @@ impl Target {
         let back = now.duration_since(since);
         if back >= slow_start {
             times.back_since = None;
-            // In good order for a while: the next ejection is a first one again.
-            times.ejections = 0;
             return 1.0;
         }
         (back.as_secs_f64() / slow_start.as_secs_f64()).max(0.1)
@@ -367,6 +375,25 @@ mod tests {
         assert!(target.is_available());
         tokio::time::advance(slow).await;
         assert_eq!(target.refresh(Instant::now(), slow), 1.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ejections_are_counted_until_it_has_served_for_long_whatever_the_slow_start() {
+        for slow in [Duration::ZERO, Duration::from_millis(100)] {
+            let target = Target::standing(outlier(), Arc::new(AtomicU32::new(10)));
+            let mut lasted = Vec::new();
+            for in_service in [50, 50, 50, 10_000, 0] {
+                (0..3).for_each(|_| target.fail(Duration::ZERO));
+                let since = Instant::now();
+                while !target.is_available() {
+                    tokio::time::advance(Duration::from_millis(50)).await;
+                    target.refresh(Instant::now(), slow);
+                }
+                lasted.push(since.elapsed().as_secs());
+                tokio::time::advance(Duration::from_millis(in_service)).await;
+            }
+            assert_eq!(lasted, [1, 2, 3, 4, 1]);
+        }
     }
 
     #[test]
