@@ -217,6 +217,9 @@ impl Shared {
             loop {
                 ready.borrow_and_update();
                 let freed = self.freed.notified();
+                tokio::pin!(freed);
+                // Before looking: each end from here on wakes somebody who waits, and two wake two.
+                freed.as_mut().enable();
                 if let Some(candidate) = self.current.load().pick(hash) {
                     return Some(candidate.clone());
                 }
