@@ -98,7 +98,9 @@ async fn a_request_that_waits_for_long_costs_neither_the_session_nor_the_answer_
     // A member waits ten seconds for a transaction that is still to come.
     let root = ReadRequest::Exists { path: "/".into(), watch: None };
     let read = read_request(1, root, Consistency::AtLeast(Zxid(1 << 40))).expect("simple");
-    stream.send(vec![read], Some(1)).await;
+    stream.send(vec![read], None).await;
+    sleep(TIMEOUT / 8).await;
+    stream.send(Vec::new(), Some(1)).await;
     let answer = stream.receive().await.expect("answered");
     assert!(matches!(answer, Message::Heartbeat(v1::HeartbeatAnswer { sequence: 1, .. })), "{answer:?}");
     assert!(began.elapsed() < TIMEOUT, "while the read waits");
