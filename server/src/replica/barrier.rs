@@ -57,13 +57,19 @@ impl Barrier {
 }
 
 /// Runs rounds for as long as the member lives.
-pub(super) async fn run(inner: Arc<Inner>, leadership: watch::Receiver<Leadership>) {
+pub(super) async fn run(inner: Arc<Inner>, mut leadership: watch::Receiver<Leadership>) {
     loop {
         inner.barrier.ready.notified().await;
         let mut waiting = inner.barrier.take();
         while !waiting.is_empty() {
-            let leader = leadership.borrow().leader;
-            match round(&inner, leader).await {
+            let leader = leadership.borrow_and_update().leader;
+            let index = tokio::select! {
+                biased;
+                // One that no longer leads may never answer: another is asked.
+                Ok(()) = leadership.changed() => None,
+                index = round(&inner, leader) => index,
+            };
+            match index {
                 Some(index) => {
                     for reader in waiting.drain(..) {
                         let _ = reader.send(index);

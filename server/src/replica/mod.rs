@@ -273,21 +273,17 @@ impl Replica {
     /// session that is still attached then, and not among those being ended, is alive.
     ///
     /// # Errors
-    /// `Unavailable`: no leader or no quorum; ask again.
+    /// `Unavailable`: no leader or no quorum, or another leader meanwhile; ask again.
     pub async fn touch(&self, sessions: Vec<(SessionId, AttachEpoch)>) -> Result<Touched, Error> {
-        let leader = self.inner.leadership.borrow().leader;
-        match leader {
-            None => Err(Error::new(ErrorKind::Unavailable, "no leader")),
-            Some(leader) if leader == self.inner.member => self.inner.touch_here(&sessions).await,
-            Some(MemberId(leader)) => self
-                .inner
-                .ask_member(leader, &PeerRequest::Touch(sessions), TOUCH_PATIENCE)
-                .await
-                .map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))
-                .and_then(|answer| match answer {
-                    PeerResponse::Touched(touched) => Ok(touched),
-                    other => Err(Error::new(ErrorKind::Unavailable, format!("unexpected answer {other:?}"))),
-                }),
+        let mut leadership = self.inner.leadership.clone();
+        let leader = leadership.borrow_and_update().leader;
+        tokio::select! {
+            biased;
+            // One that no longer leads may never answer.
+            Ok(()) = leadership.changed() => {
+                Err(Error::new(ErrorKind::Unavailable, "the leader changed meanwhile; ask again"))
+            }
+            touched = self.inner.touch_at(leader, sessions) => touched,
         }
     }
 
@@ -455,6 +451,25 @@ impl Inner {
     async fn read_barrier(&self) -> Result<(), Error> {
         let index = self.barrier.index().await?;
         self.local.wait_applied(index).await
+    }
+
+    async fn touch_at(
+        &self,
+        leader: Option<MemberId>,
+        sessions: Vec<(SessionId, AttachEpoch)>,
+    ) -> Result<Touched, Error> {
+        match leader {
+            None => Err(Error::new(ErrorKind::Unavailable, "no leader")),
+            Some(leader) if leader == self.member => self.touch_here(&sessions).await,
+            Some(MemberId(leader)) => self
+                .ask_member(leader, &PeerRequest::Touch(sessions), TOUCH_PATIENCE)
+                .await
+                .map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))
+                .and_then(|answer| match answer {
+                    PeerResponse::Touched(touched) => Ok(touched),
+                    other => Err(Error::new(ErrorKind::Unavailable, format!("unexpected answer {other:?}"))),
+                }),
+        }
     }
 
     /// Tells what judges the sessions here that these are alive, and shows that this member still leads.

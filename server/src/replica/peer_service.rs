@@ -226,8 +226,13 @@ impl PeerService {
                             Ok(group) => group,
                             Err(error) => { let _ = answers.send(Err(error)).await; return }
                         };
-                        if service.inner.queue.push(group).await.is_err() {
-                            return;
+                        // A queue may stay full for as long as this member does not lead; the group then
+                        // ends with the stream, and its sender proposes it again.
+                        tokio::select! {
+                            biased;
+                            _ = lost.changed() => return,
+                            _ = leadership.changed() => return,
+                            pushed = service.inner.queue.push(group) => if pushed.is_err() { return },
                         }
                     }
                 }

@@ -326,7 +326,12 @@ impl Proposer {
     async fn forward(&mut self, leader: u64, address: &MemberAddress) -> Turn {
         let (sender, receiver) = mpsc::channel::<Bytes>(FORWARD_DEPTH);
         let outbound = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        let opened = self.transport.stream(&address.peer, StreamKind::Propose, Box::pin(outbound)).await;
+        let opening = self.transport.stream(&address.peer, StreamKind::Propose, Box::pin(outbound));
+        let opened = tokio::select! {
+            biased;
+            turn = self.wait_for_change() => return turn,
+            opened = opening => opened,
+        };
         let mut inbound = match opened {
             Ok(inbound) => inbound,
             Err(error) => {
@@ -354,6 +359,10 @@ impl Proposer {
                         let message = encode(&envelope, &part);
                         tokio::select! {
                             biased;
+                            turn = self.wait_for_change() => {
+                                self.note_lost();
+                                return turn;
+                            }
                             _ = inbound.next() => {
                                 self.note_lost();
                                 sleep(RETRY).await;
