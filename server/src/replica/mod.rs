@@ -173,7 +173,7 @@ impl Replica {
     /// Wires the room and starts its tasks, which end with the guards.
     pub fn start(wiring: Wiring) -> (Replica, Vec<TaskGuard>) {
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
-        let (queue, queued, judged) = proposal_queue();
+        let (queue, queued) = proposal_queue();
         let (steps, asked) = reconfiguration::steps();
         let lost = watch::Sender::new(0);
         let disk_room = watch::Sender::new(DiskRoom::Enough);
@@ -188,7 +188,6 @@ impl Replica {
             lost: lost.clone(),
             disk_room: disk_room.subscribe(),
             queue: queued,
-            judged,
         };
         let inner = Arc::new(Inner {
             member: wiring.member,

@@ -24,7 +24,7 @@ use quorate_core::breaks::{Break, is_broken};
 use quorate_core::command::{Command, Operation, Stamp};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::MemberId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Duration, sleep};
 
 use super::peers::{Envelope, PeerTransport, StreamKind, encode};
@@ -35,10 +35,14 @@ use crate::metrics::Metrics;
 
 /// Groups that may wait; beyond this sessions wait and calls are refused.
 const QUEUE_GROUPS: usize = 8192;
+/// Bytes of them that may wait; beyond this as well.
+const QUEUE_BYTES: usize = 64 << 20;
 /// Judged commands that may wait; beyond this they are judged again later.
 const QUEUE_JUDGED: usize = 8192;
 /// Groups taken from the queue at once.
 const TAKE_GROUPS: usize = 1024;
+/// Groups taken without a look at their size.
+const TAKE_STEP: usize = 16;
 /// Judged commands taken at once: some of them end a session with all its ephemerals.
 const TAKE_JUDGED: usize = 256;
 /// An entry is closed when it holds this many bytes.
@@ -46,6 +50,8 @@ const ENTRY_BYTES: usize = 512 << 10;
 /// Entries of this leader under way at once: one is synced, the next one travels, and what comes
 /// meanwhile gathers. More of them would be smaller, and each costs all members the same.
 const ENTRIES_UNDER_WAY: usize = 2;
+/// No more groups are taken once these hold so many bytes: the rest waits where it is counted.
+const TAKE_BYTES: usize = ENTRIES_UNDER_WAY * ENTRY_BYTES;
 /// Messages on the way to a leader before this member waits.
 const FORWARD_DEPTH: usize = 16;
 /// Pause before asking a leader again that refused for want of a quorum.
@@ -70,7 +76,16 @@ pub enum DiskRoom {
 #[derive(Clone, Debug)]
 pub struct ProposalQueue {
     sender: mpsc::Sender<Group>,
+    room: Arc<Semaphore>,
     judged: mpsc::Sender<Judged>,
+}
+
+/// The queue's receiving end.
+pub struct Queued {
+    groups: mpsc::Receiver<Group>,
+    /// In bytes; whoever takes groups gives their room back.
+    room: Arc<Semaphore>,
+    judged: mpsc::Receiver<Judged>,
 }
 
 /// A command that a leader judged by what it alone knows, and the term in which it did.
@@ -82,7 +97,14 @@ pub struct Judged {
 impl ProposalQueue {
     /// Queues a group, waiting for room.
     pub async fn push(&self, group: Group) -> Result<(), Error> {
-        self.sender.send(group).await.map_err(|_| stopped())
+        let room = tokio::select! {
+            biased;
+            room = self.room.acquire_many(room_of(&group)) => room.map_err(|_| stopped())?,
+            () = self.sender.closed() => return Err(stopped()),
+        };
+        self.sender.send(group).await.map_err(|_| stopped())?;
+        room.forget();
+        Ok(())
     }
 
     /// Queues a group if there is room now.
@@ -90,13 +112,21 @@ impl ProposalQueue {
     /// # Errors
     /// `Overloaded`: nothing happened, retry with backoff.
     pub fn try_push(&self, group: Group) -> Result<(), Error> {
+        let Ok(room) = self.room.try_acquire_many(room_of(&group)) else {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                format!("proposal queue: {} MiB wait; retry with backoff", QUEUE_BYTES >> 20),
+            ));
+        };
         self.sender.try_send(group).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::new(
                 ErrorKind::Overloaded,
                 format!("proposal queue: {QUEUE_GROUPS} groups wait; retry with backoff"),
             ),
             mpsc::error::TrySendError::Closed(_) => stopped(),
-        })
+        })?;
+        room.forget();
+        Ok(())
     }
 
     /// Queues a command judged as the leader of `term` if there is room now.
@@ -119,6 +149,29 @@ impl ProposalQueue {
     }
 }
 
+impl Queued {
+    /// Takes what waits behind these groups, up to the bounds, and gives back the room of all of them.
+    fn take_more(&mut self, taken: &mut Vec<Group>) {
+        let (mut bytes, mut counted) = (0, 0);
+        loop {
+            bytes += taken[counted..].iter().map(|group| room_of(group) as usize).sum::<usize>();
+            counted = taken.len();
+            if bytes >= TAKE_BYTES
+                || counted >= TAKE_GROUPS
+                || self.groups.recv_many(taken, TAKE_STEP).now_or_never().is_none_or(|count| count == 0)
+            {
+                break;
+            }
+        }
+        self.room.add_permits(bytes);
+    }
+}
+
+/// The room that a group takes; one that is larger than all the room takes all of it.
+fn room_of(group: &[Bytes]) -> u32 {
+    group.iter().map(Bytes::len).sum::<usize>().min(QUEUE_BYTES) as u32
+}
+
 fn stopped() -> Error {
     Error::new(ErrorKind::Unavailable, "this member is stopping")
 }
@@ -133,15 +186,15 @@ pub struct Proposer {
     pub(super) metrics: Metrics,
     pub(super) lost: watch::Sender<u64>,
     pub(super) disk_room: watch::Receiver<DiskRoom>,
-    pub(super) queue: mpsc::Receiver<Group>,
-    pub(super) judged: mpsc::Receiver<Judged>,
+    pub(super) queue: Queued,
 }
 
-/// Makes the queue; its receiving ends go to the [`Proposer`].
-pub fn proposal_queue() -> (ProposalQueue, mpsc::Receiver<Group>, mpsc::Receiver<Judged>) {
-    let (sender, receiver) = mpsc::channel(QUEUE_GROUPS);
+/// Makes the queue; its receiving end goes to the [`Proposer`].
+pub fn proposal_queue() -> (ProposalQueue, Queued) {
+    let (sender, groups) = mpsc::channel(QUEUE_GROUPS);
     let (judged, judged_receiver) = mpsc::channel(QUEUE_JUDGED);
-    (ProposalQueue { sender, judged }, receiver, judged_receiver)
+    let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+    (ProposalQueue { sender, room: room.clone(), judged }, Queued { groups, room, judged: judged_receiver })
 }
 
 /// Why leading or forwarding ended.
@@ -227,15 +280,13 @@ impl Proposer {
                     }
                 }
                 Ok(()) = self.disk_room.changed() => {}
-                count = self.judged.recv_many(&mut judged, TAKE_JUDGED),
+                count = self.queue.judged.recv_many(&mut judged, TAKE_JUDGED),
                     if under_way.len() < ENTRIES_UNDER_WAY && room != DiskRoom::None => {
                     if count == 0 {
                         return Turn::Stopped;
                     }
                     // What clients ask for goes with them: thousands of sessions may end at once.
-                    while taken.len() < TAKE_GROUPS && let Ok(group) = self.queue.try_recv() {
-                        taken.push(group);
-                    }
+                    self.queue.take_more(&mut taken);
                     let of_this_term = judged.drain(..).filter(|judged| judged.term == leadership.term);
                     let commands = of_this_term.map(|judged| judged.command);
                     let commands = commands.chain(admitted(&mut taken, room));
@@ -243,11 +294,12 @@ impl Proposer {
                         return Turn::Stopped;
                     }
                 }
-                count = self.queue.recv_many(&mut taken, TAKE_GROUPS),
+                count = self.queue.groups.recv_many(&mut taken, TAKE_STEP),
                     if under_way.len() < ENTRIES_UNDER_WAY && room != DiskRoom::None => {
                     if count == 0 {
                         return Turn::Stopped;
                     }
+                    self.queue.take_more(&mut taken);
                     if self.propose_all(admitted(&mut taken, room), &mut under_way).await.is_none() {
                         return Turn::Stopped;
                     }
@@ -350,10 +402,11 @@ impl Proposer {
                     return if changed.is_ok() { Turn::LeaderChanged } else { Turn::Stopped };
                 }
                 _ = inbound.next() => break,
-                count = self.queue.recv_many(&mut taken, TAKE_GROUPS) => {
+                count = self.queue.groups.recv_many(&mut taken, TAKE_STEP) => {
                     if count == 0 {
                         return Turn::Stopped;
                     }
+                    self.queue.take_more(&mut taken);
                     let commands: Group = taken.drain(..).flatten().collect();
                     for part in parts(commands) {
                         let message = encode(&envelope, &part);
@@ -432,4 +485,61 @@ fn parts(commands: Group) -> Vec<Group> {
 /// Whether Raft refused the entry before appending it: nothing happened, it may be proposed again.
 fn is_refused(result: &Option<ClientWriteResult<TypeConfig>>) -> bool {
     matches!(result, Some(Err(ClientWriteError::ForwardToLeader(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(bytes: usize) -> Group {
+        vec![Bytes::from(vec![0; bytes])]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn groups_wait_for_bytes_and_the_room_comes_back_in_order() {
+        let (queue, mut queued) = proposal_queue();
+        for _ in 0..QUEUE_BYTES / ENTRY_BYTES {
+            queue.push(group(ENTRY_BYTES)).await.expect("there is room");
+        }
+        let refused = queue.try_push(group(1)).map_err(|error| error.kind);
+        assert_eq!(refused, Err(ErrorKind::Overloaded));
+        let mut next = std::pin::pin!(queue.push(group(7)));
+        assert!(tokio::time::timeout(Duration::from_secs(60), &mut next).await.is_err());
+        let mut taken = Vec::new();
+        queued.take_more(&mut taken);
+        assert_eq!(taken.len(), TAKE_STEP, "as much as may be under way is taken");
+        next.await.expect("room again");
+        queue.try_push(group(8)).expect("room for others too");
+        while taken.len() < QUEUE_BYTES / ENTRY_BYTES + 2 {
+            let mut more = Vec::new();
+            queued.take_more(&mut more);
+            taken.append(&mut more);
+        }
+        assert_eq!(taken[taken.len() - 2..], [group(7), group(8)]);
+        assert_eq!(queue.room.available_permits(), QUEUE_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_takes_no_room_along() {
+        let (queue, mut queued) = proposal_queue();
+        for _ in 0..QUEUE_GROUPS {
+            queue.try_push(group(1)).expect("there is room");
+        }
+        assert!(tokio::time::timeout(Duration::from_secs(1), queue.push(group(1))).await.is_err());
+        queue.try_push(group(1)).expect_err("so many groups wait");
+        while queue.depth() > 0 {
+            queued.take_more(&mut Vec::new());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(queue.room.available_permits(), QUEUE_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_room_hears_of_the_end() {
+        let (queue, queued) = proposal_queue();
+        queue.push(group(QUEUE_BYTES + 1)).await.expect("one of any size");
+        let waits = queue.push(group(1));
+        let ends = async { drop(queued) };
+        assert_eq!(tokio::join!(waits, ends).0.map_err(|error| error.kind), Err(ErrorKind::Unavailable));
+    }
 }
