@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::change::EventKind;
+use quorate_core::command::CONTENDER;
 use quorate_core::error::ErrorKind;
 use quorate_core::id::Zxid;
 use quorate_core::reply::Child;
@@ -25,8 +26,6 @@ use crate::error::{Error, Result};
 use crate::pending::Pending;
 use crate::watch::OneShot;
 
-/// The prefix of contenders' names; the server's Locks and Elections use the same.
-pub(super) const PREFIX: &str = "lock-";
 /// How long a contender's own node, once seen, is taken to be there: no longer than a caller may well
 /// need to act on having been told so. Beyond it the queue is read again before the front is reached.
 const SEEN_MAX: Duration = Duration::from_millis(50);
@@ -49,7 +48,7 @@ pub(super) struct Contender {
 impl Contender {
     /// Joins the queue at `parent`, which is created with its own parents if it is missing.
     pub(super) async fn join(client: &Client, parent: &str, data: Bytes) -> Result<Contender> {
-        let prefix = child(parent, PREFIX);
+        let prefix = child(parent, CONTENDER);
         loop {
             let create = client.create(&prefix, data.clone()).mode(CreateMode::EphemeralSequential);
             let joining = Joining { client: client.clone(), pending: Some(create.send()) };
@@ -99,7 +98,7 @@ impl Contender {
     fn before_in(&self, queue: Children) -> Result<Vec<(String, Option<Bytes>)>> {
         let mut children = queue.children;
         children.truncate(self.place(&children)?);
-        let before = children.into_iter().filter(|child| child.name.starts_with(PREFIX));
+        let before = children.into_iter().filter(|child| child.name.starts_with(CONTENDER));
         Ok(before.map(|child| (child.name, child.data)).collect())
     }
 
@@ -139,7 +138,7 @@ impl Contender {
         let list = self.client.list(&self.parent).consistency(Consistency::Session);
         let (list, change) = list.and_watch().await?;
         let before = &list.children[..self.place(&list.children)?];
-        Ok((before.iter().filter(|child| child.name.starts_with(PREFIX)).count(), change))
+        Ok((before.iter().filter(|child| child.name.starts_with(CONTENDER)).count(), change))
     }
 
     fn place(&self, children: &[Child]) -> Result<usize> {

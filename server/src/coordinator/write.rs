@@ -157,7 +157,8 @@ impl Coordinator {
             }
             if now.duration_since(silent_since) > SILENCE {
                 silent_since = now;
-                resend = true;
+                // What waits here is not lost; whoever takes none of it would only gather copies.
+                resend |= self.shared.replica.proposal_queue_depth() == 0;
             }
             while let Some((when, ticket)) = calls_lost.front().copied()
                 && now >= when

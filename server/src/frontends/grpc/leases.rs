@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::acl::{AclEntry, Identity};
-use quorate_core::command::{CloseReason, Create, Operation, RequestId};
+use quorate_core::command::{CONTENDER, CloseReason, Create, Operation, RequestId};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{SessionId, WriteNumber, Zxid};
 use quorate_core::reply::{Child, ReadReply, ReadResult, WriteResult};
@@ -29,8 +29,6 @@ use crate::coordinator::registrar::Abandon;
 use crate::sessions::inbox::Incoming;
 use crate::sessions::outbox::Outgoing;
 
-/// What contenders' names start with; the same for all, so that name order is queue order.
-const CONTENDER: &str = "lock-";
 /// A contender whose wait is over gets so long to leave; then its session is left to its timeout.
 const LEAVING: Duration = Duration::from_secs(2);
 
