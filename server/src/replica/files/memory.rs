@@ -21,8 +21,12 @@ const SECTOR: usize = 512;
 pub enum Fault {
     /// The next write fails with "no space left on device".
     WriteFails,
-    /// The next sync fails; what it should have synced stays volatile.
+    /// The next sync fails, and as in a kernel what it should have written counts as written from
+    /// then on: no later sync makes it durable, unless it is written again.
     SyncFails,
+    /// The process is killed on its way to the next sync: the sync fails, and what was written
+    /// waits for the next one, which a later process may ask for.
+    KilledBeforeSync,
 }
 
 /// A file system in memory. Clones share it.
@@ -36,7 +40,8 @@ struct Disk {
     /// Names as they would be found after a crash.
     durable_names: BTreeMap<PathBuf, Node>,
     life: u64,
-    faults: Vec<Fault>,
+    /// Each with the operations of its kind until it happens.
+    faults: Vec<(u64, Fault)>,
     syncs: u64,
 }
 
@@ -52,6 +57,8 @@ struct Content {
     durable: Vec<u8>,
     /// Byte ranges written since the last sync.
     dirty: Vec<(usize, usize)>,
+    /// Byte ranges that a failed sync has left behind: seen, perhaps on the disk, never synced.
+    failed: Vec<(usize, usize)>,
 }
 
 impl MemoryFiles {
@@ -71,7 +78,9 @@ impl MemoryFiles {
             let Node::File(content) = node else { continue };
             let mut content = lock(content);
             let synced = content.durable.len();
-            for (from, to) in std::mem::take(&mut content.dirty) {
+            let mut unsynced = std::mem::take(&mut content.failed);
+            unsynced.append(&mut content.dirty);
+            for (from, to) in unsynced {
                 let mut start = from;
                 while start < to {
                     let end = ((start / SECTOR + 1) * SECTOR).min(to);
@@ -96,7 +105,12 @@ impl MemoryFiles {
 
     /// Makes the next operation of the fault's kind fail, once.
     pub fn inject(&self, fault: Fault) {
-        self.disk().faults.push(fault);
+        self.inject_at(1, fault);
+    }
+
+    /// Makes the `nth` operation of the fault's kind from now fail, once.
+    pub fn inject_at(&self, nth: u64, fault: Fault) {
+        self.disk().faults.push((nth, fault));
     }
 
     /// How many syncs of files succeeded: what a test of group commit counts.
@@ -114,7 +128,7 @@ impl MemoryFiles {
 
     /// Replaces a file's bytes, durably, behind everybody's back: damage for tests.
     pub fn overwrite(&self, path: &Path, bytes: Vec<u8>) {
-        let content = Content { seen: bytes.clone(), durable: bytes, dirty: Vec::new() };
+        let content = Content { seen: bytes.clone(), durable: bytes, ..Content::default() };
         let node = Node::File(Arc::new(Mutex::new(content)));
         let mut disk = self.disk();
         disk.names.insert(path.to_path_buf(), node.clone());
@@ -138,13 +152,13 @@ impl Content {
 
 impl Disk {
     fn take_fault(&mut self, fault: Fault) -> bool {
-        match self.faults.iter().position(|f| *f == fault) {
-            Some(index) => {
-                self.faults.remove(index);
-                true
-            }
-            None => false,
+        let Some(index) = self.faults.iter().position(|(_, waiting)| *waiting == fault) else { return false };
+        self.faults[index].0 -= 1;
+        let is_due = self.faults[index].0 == 0;
+        if is_due {
+            self.faults.remove(index);
         }
+        is_due
     }
 
     fn file(&self, path: &Path) -> io::Result<&Arc<Mutex<Content>>> {
@@ -229,7 +243,7 @@ impl Files for MemoryFiles {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.disk();
-        if disk.take_fault(Fault::SyncFails) {
+        if disk.take_fault(Fault::SyncFails) || disk.take_fault(Fault::KilledBeforeSync) {
             return Err(io::Error::other("injected: the directory was not synced"));
         }
         if !matches!(disk.names.get(path), Some(Node::Directory)) {
@@ -298,11 +312,17 @@ impl File for MemoryFile {
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.files.disk();
         self.alive(&disk)?;
+        let mut content = lock(&self.content);
+        let is_killed = disk.take_fault(Fault::KilledBeforeSync);
         if disk.take_fault(Fault::SyncFails) {
+            let lost = std::mem::take(&mut content.dirty);
+            content.failed.extend(lost);
             return Err(io::Error::other("injected: the file was not synced"));
         }
+        if is_killed {
+            return Err(io::Error::other("injected: killed before the file was synced"));
+        }
         disk.syncs += 1;
-        let mut content = lock(&self.content);
         let length = content.seen.len();
         content.durable.resize(length, 0);
         for (from, to) in std::mem::take(&mut content.dirty) {
@@ -364,13 +384,47 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_sync_keeps_nothing_and_fails_once() {
+    fn a_failed_sync_keeps_nothing_and_a_later_one_only_what_is_written_again() {
         let (files, file) = one_file();
         files.sync_directory(Path::new("/d")).expect("sync");
-        file.write_at(0, b"x").expect("write");
+        file.write_at(0, b"xy").expect("write");
         files.inject(Fault::SyncFails);
         assert!(file.sync().is_err());
+        file.write_at(0, b"x").expect("write");
+        file.sync().expect("fails once");
         files.crash(|| false);
-        assert_eq!(files.contents(Path::new("/d/f")).as_deref(), Some(&b""[..]));
+        assert_eq!(files.contents(Path::new("/d/f")).as_deref(), Some(&b"x\0"[..]));
+    }
+
+    #[test]
+    fn what_a_killed_process_has_written_is_there_until_the_power_goes_and_durable_once_synced() {
+        for is_synced in [false, true] {
+            let (files, file) = one_file();
+            files.sync_directory(Path::new("/d")).expect("sync");
+            file.write_at(0, b"x").expect("write");
+            files.inject(Fault::KilledBeforeSync);
+            assert!(file.sync().is_err());
+            let next = files.open(Path::new("/d/f")).expect("there");
+            assert_eq!(files.contents(Path::new("/d/f")).as_deref(), Some(&b"x"[..]));
+            if is_synced {
+                next.sync().expect("sync");
+            }
+            files.crash(|| false);
+            let kept: &[u8] = if is_synced { b"x" } else { b"" };
+            assert_eq!(files.contents(Path::new("/d/f")).as_deref(), Some(kept));
+        }
+    }
+
+    #[test]
+    fn what_was_read_of_a_replaced_file_is_what_a_power_loss_leaves() {
+        let (files, _) = one_file();
+        let path = Path::new("/d/small");
+        crate::replica::files::replace_whole(&files, path, b"old").expect("durable");
+        // The file's sync is the first, its directory's the second.
+        files.inject_at(2, Fault::KilledBeforeSync);
+        assert!(crate::replica::files::replace_whole(&files, path, b"new").is_err());
+        let read = crate::replica::files::read_whole(&files, path).expect("whole");
+        files.crash(|| false);
+        assert_eq!(files.contents(path), Some(read));
     }
 }

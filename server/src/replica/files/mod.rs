@@ -68,8 +68,11 @@ pub fn read_exactly(file: &dyn File, offset: u64, length: usize) -> io::Result<V
     Ok(buffer)
 }
 
-/// Reads a whole small file.
+/// Reads a whole small file that [`replace_whole`] has written. What it says, and that it is missing,
+/// stays so: whoever replaced it may have been killed before the new name was durable, so the
+/// directory is synced first.
 pub fn read_whole(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
+    files.sync_directory(&parent(path)?)?;
     let file = files.open(path)?;
     let length = usize::try_from(file.length()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     read_exactly(file.as_ref(), 0, length)
