@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use quorate_server::replica::files::{Fault, Files, MemoryFiles};
 use quorate_server::replica::log_store::{Begin, LogError, LogOptions, LogStore, WriterMode};
-use quorate_server::replica::types::{Entry, Vote};
+use quorate_server::replica::types::{Entry, EntryPayload, Payload, Vote};
 use storage_support::{Dice, append, block_on, entry, id, read_all};
 
 const LOG: &str = "/log";
@@ -211,6 +211,57 @@ fn power_loss_at_any_point_keeps_what_was_acknowledged() {
     }
 }
 
+/// A member is killed before a sync, or a sync fails; the next start finds what the kernel remembers
+/// and Raft relies on it. Then the power goes: nothing that a start has found may be gone. The sync
+/// is one of a batch's, of a new segment's or of a seal's; some starts fail at one of theirs.
+#[test]
+fn what_a_start_has_found_outlasts_a_power_loss() {
+    let mut dice = Dice(2);
+    for round in 0..500 {
+        let files = MemoryFiles::new();
+        let mut log = create(&files, 700);
+        let mut expected: Vec<Entry> = Vec::new();
+        let fault = [Fault::KilledBeforeSync, Fault::SyncFails][round % 2];
+        files.inject_at(1 + dice.below(12), fault);
+        let caught = loop {
+            let next = expected.len() as u64;
+            let batch: Vec<Entry> =
+                (next..next + 1 + dice.below(3)).map(|i| entry(1, i, dice.below(700) as usize)).collect();
+            match append(&mut log, batch.clone()) {
+                Ok(()) => expected.extend(batch),
+                Err(_) => break batch,
+            }
+        };
+        drop(log);
+        if dice.below(3) == 0 {
+            files.crash(|| dice.below(2) == 0);
+        }
+        for _ in 0..dice.below(3) {
+            files.inject_at(
+                1 + dice.below(2),
+                [Fault::KilledBeforeSync, Fault::SyncFails][dice.below(2) as usize],
+            );
+            assert!(reopen(&files, 700).is_err(), "round {round}: a start syncs");
+        }
+
+        let mut log = reopen(&files, 700).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let found = read_all(&mut log);
+        assert_eq!(found[..expected.len()], expected, "round {round}");
+        let rest = &found[expected.len()..];
+        assert!(rest.is_empty() || rest == caught, "round {round}: one batch is there whole or not at all");
+        expected = found;
+        for _ in 0..dice.below(3) {
+            let next = entry(2, expected.len() as u64, dice.below(300) as usize);
+            append(&mut log, [next.clone()]).expect("durable");
+            expected.push(next);
+        }
+        drop(log);
+        files.crash(|| dice.below(2) == 0);
+        let mut log = reopen(&files, 700).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(read_all(&mut log), expected, "round {round}");
+    }
+}
+
 /// A small log of three segments, the entries in it, and how many bytes of each file matter.
 fn small_log() -> (MemoryFiles, Vec<Entry>) {
     let files = MemoryFiles::new();
@@ -329,6 +380,95 @@ fn a_torn_end_is_cut_at_every_length_and_only_there() {
         drop(log);
         let mut log = reopen(&files, 400).expect("whole");
         assert_eq!(read_all(&mut log).len(), entries.len());
+    }
+}
+
+/// A batch as the log writes them, as whoever knows segment and sequence number can make one.
+fn forged_batch(segment: u64, sequence: u64, body: &[u8], is_whole: bool) -> Vec<u8> {
+    let crc = |parts: &[&[u8]]| crc32fast::hash(&parts.concat()).to_le_bytes();
+    let mut bytes = b"QBAT".to_vec();
+    bytes.extend((body.len() as u32).to_le_bytes());
+    bytes.extend(sequence.to_le_bytes());
+    let body_crc = crc(&[&segment.to_le_bytes(), &sequence.to_le_bytes(), body]);
+    bytes.extend(if is_whole { body_crc } else { [0; 4] });
+    bytes.extend(crc(&[&segment.to_le_bytes(), &bytes]));
+    bytes.extend(body);
+    bytes.push(0xa5);
+    bytes.resize(bytes.len().next_multiple_of(8), 0x55);
+    bytes
+}
+
+/// A log of three entries, and one more whose value is full of `forged`, in every alignment.
+fn log_with_forged_value(forged: &[u8]) -> (MemoryFiles, Vec<Entry>) {
+    let files = MemoryFiles::new();
+    let mut log = create(&files, 1 << 20);
+    let mut entries: Vec<Entry> = (0..3).map(|index| entry(1, index, 60)).collect();
+    for entry in &entries {
+        append(&mut log, [entry.clone()]).expect("durable");
+    }
+    let mut value = Vec::new();
+    for _ in 0..8 {
+        (0..2000 / forged.len()).for_each(|_| value.extend(forged));
+        value.push(0x55);
+    }
+    let payload = EntryPayload::Normal(Payload(value.into()));
+    entries.push(Entry { log_id: id(1, 3), payload });
+    append(&mut log, [entries[3].clone()]).expect("durable");
+    (files, entries)
+}
+
+/// What stands in a client's value is no evidence of anything: not while the torn batch's header
+/// says that it is a value, and without the header only if number and checksum are right.
+#[test]
+fn a_torn_batch_is_cut_whatever_looks_like_a_batch_in_its_value() {
+    // The torn batch is the fifth: the log's state and three entries are before it.
+    let whole = forged_batch(1, 6, b"body", true);
+    let far = forged_batch(1, 1 << 40, b"body", true);
+    let past = forged_batch(1, 5, b"body", true);
+    let hollow = forged_batch(1, 6, b"body", false);
+    for (forged, keeps_header) in [(whole, true), (far, false), (past, false), (hollow, false)] {
+        let (pristine, entries) = log_with_forged_value(&forged);
+        let good = pristine.contents(&segment(1)).expect("a segment");
+        let used = used(&good);
+        let batch = forged_batch(1, 5, &[], true)[..4].to_vec();
+        let starts: Vec<usize> = (64..used).step_by(8).filter(|at| good[*at..].starts_with(&batch)).collect();
+        // State, three entries, and then the one that is torn.
+        let start = starts[4];
+        let torn = |range: std::ops::Range<usize>| {
+            let files = copy(&pristine, &[segment(1)]);
+            let mut bytes = good.clone();
+            bytes[range].fill(0);
+            files.overwrite(&segment(1), bytes);
+            files
+        };
+        let sectors = (start / 512 + 1..used / 512).map(|sector| sector * 512..sector * 512 + 512);
+        let header = (!keeps_header).then_some(start..(start / 512 + 1) * 512);
+        let cuts = (start..used).step_by(7).map(|at| at..used);
+        for range in sectors.chain(header).chain(cuts) {
+            let files = torn(range.clone());
+            let mut log = reopen(&files, 1 << 20).unwrap_or_else(|error| panic!("{range:?}: {error}"));
+            assert_eq!(read_all(&mut log), entries[..3], "{range:?}");
+        }
+    }
+}
+
+/// Damage in the middle stays damage, however a sector or a length was lost.
+#[test]
+fn a_lost_sector_before_the_last_batch_is_refused() {
+    let files = MemoryFiles::new();
+    let mut log = create(&files, 1 << 20);
+    for index in 0..60 {
+        append(&mut log, [entry(1, index, 10 + (index as usize * 37) % 300)]).expect("durable");
+    }
+    let good = files.contents(&segment(1)).expect("a segment");
+    let last = good.windows(4).rposition(|window| window == b"QBAT").expect("a batch");
+    for sector in 0..last / 512 {
+        let files = copy(&files, &[segment(1)]);
+        let mut bad = good.clone();
+        bad[sector * 512..sector * 512 + 512].fill(0);
+        files.overwrite(&segment(1), bad);
+        let error = reopen(&files, 1 << 20).map(drop).expect_err("damage");
+        assert!(error.to_string().contains("offset"), "sector {sector}: {error}");
     }
 }
 

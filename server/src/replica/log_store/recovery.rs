@@ -10,6 +10,14 @@
 //!   nobody relied on anything yet, is removed.
 //!
 //! How torn and damaged are told apart is in [`super::tail`].
+//!
+//! What is read may be in the kernel's memory only: the process before may have been killed between
+//! a write and its sync, or its sync may have failed. Raft will rely on it, and no later sync need
+//! cover it, so before [`recover`] returns everything that it tells is durable. The writer syncs
+//! each batch before it writes the next one, and nothing after a failure, so little can be missing:
+//! the last segment's last batch (with the header, if it is the first) and the zeros behind it, the
+//! seal before it, names. A sync alone would not do: pages that an earlier one failed to write
+//! count as clean. So these bytes are written again, and then both files and the directory synced.
 
 use std::collections::VecDeque;
 use std::io;
@@ -51,6 +59,7 @@ pub fn recover(files: &dyn Files, directory: &Path, growth: u64) -> Result<Optio
     let mut position = 0;
     while position < segments.len() {
         let is_last = position + 1 == segments.len();
+        let is_before_last = position + 2 == segments.len();
         let segment = &mut segments[position];
         replay.segment(segment)?;
         if replay.sealed {
@@ -59,10 +68,14 @@ pub fn recover(files: &dyn Files, directory: &Path, growth: u64) -> Result<Optio
                 let what = format!("{} was completed, so a segment follows it", segment.path.display());
                 return Err(LogError::Missing { path, what });
             }
+            if is_before_last {
+                tail::write_again(segment, replay.last_write..replay.end)?;
+                segment.sync()?;
+            }
             position += 1;
             continue;
         }
-        let tail = tail::classify(segment, replay.end)?;
+        let tail = tail::classify(segment, replay.end, replay.next_sequence)?;
         if !is_last {
             let newcomer = &segments[position + 1];
             if position + 2 < segments.len() || tail::batch_headers(newcomer, 0, 2)?.len() > 1 {
@@ -75,14 +88,17 @@ pub fn recover(files: &dyn Files, directory: &Path, growth: u64) -> Result<Optio
                 .map_err(LogError::io("remove", &newcomer.path))?;
             segments.truncate(position + 1);
         }
+        let segment = &segments[position];
         if let Tail::Torn = tail {
-            let segment = &segments[position];
-            tail::cut(segment, replay.end)?;
             cut = Some((segment.path.clone(), replay.end));
         }
+        tail::write_again(segment, replay.last_write..replay.end)?;
+        tail::clear(segment, replay.end)?;
+        segment.sync()?;
         break;
     }
     let Some(last) = segments.pop() else { return Ok(None) };
+    files.sync_directory(directory).map_err(LogError::io("sync", directory))?;
     let active = ActiveSegment { segment: last, end: replay.end, growth };
     replay.finish(directory, segments.into(), active, cut).map(Some)
 }
@@ -143,6 +159,8 @@ struct Replay {
     next_sequence: u64,
     /// The segment just read has its seal.
     sealed: bool,
+    /// Where the last write to the segment just read starts: its last batch, or its header.
+    last_write: u64,
     /// Where the batches of the segment just read end.
     end: u64,
 }
@@ -159,6 +177,7 @@ impl Replay {
             return Err(LogError::damaged(&segment.path, 0, what));
         }
         self.sealed = false;
+        self.last_write = 0;
         self.end = SEGMENT_HEADER as u64;
         let (file, path) = (segment.file.clone(), segment.path.clone());
         let mut window = Window::new(file.as_ref(), segment.length);
@@ -181,6 +200,7 @@ impl Replay {
             self.body(segment, at + BATCH_HEADER as u64, body, first)
                 .map_err(|Malformed(what)| LogError::damaged(&path, at, what))?;
             self.next_sequence += 1;
+            self.last_write = if first { 0 } else { at };
             self.end = at + batch.span() as u64;
             self.check_padding(&mut window, &path, at, batch)?;
         }

@@ -44,6 +44,13 @@ pub struct Segment {
     pub highest_index: Option<u64>,
 }
 
+impl Segment {
+    /// Makes what was written to it durable.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.file.sync().map_err(LogError::io("sync", &self.path))
+    }
+}
+
 /// The segment at the end of the log.
 pub struct ActiveSegment {
     /// What it shares with the others.
