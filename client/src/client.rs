@@ -232,7 +232,8 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::NodeExists => {}
                 // Said of a node that exists, too, whose parent may not be written.
                 Err(error) if error.kind() == ErrorKind::NoAuth => forbidden = forbidden.or(Some(error)),
-                Err(error) => return Err(forbidden.unwrap_or(error)),
+                Err(error) if error.kind() == ErrorKind::NoNode => return Err(forbidden.unwrap_or(error)),
+                Err(error) => return Err(error),
             }
         }
         match forbidden {

@@ -238,8 +238,8 @@ pub enum MultiOperation {
     Guard(Guard),
 }
 
-/// What contenders' names start with, so that name order is queue order: the same for everybody who
-/// queues for a lock. Where one is queued, other children of the lock's node are no contenders.
+/// What contenders' names start with, a number behind it, so that name order is queue order: the same for
+/// everybody who queues for a lock. Where one is queued, other children of the lock's node are no contenders.
 pub const CONTENDER: &str = "lock-";
 
 /// A condition on the state that a transaction can be made to depend on.

@@ -406,11 +406,8 @@ fn log_with_forged_value(forged: &[u8]) -> (MemoryFiles, Vec<Entry>) {
     for entry in &entries {
         append(&mut log, [entry.clone()]).expect("durable");
     }
-    let mut value = Vec::new();
-    for _ in 0..8 {
-        (0..2000 / forged.len()).for_each(|_| value.extend(forged));
-        value.push(0x55);
-    }
+    let one_alignment = [&forged.repeat(2000 / forged.len())[..], &[0x55]].concat();
+    let value = one_alignment.repeat(8);
     let payload = EntryPayload::Normal(Payload(value.into()));
     entries.push(Entry { log_id: id(1, 3), payload });
     append(&mut log, [entries[3].clone()]).expect("durable");

@@ -98,7 +98,7 @@ impl Contender {
     fn before_in(&self, queue: Children) -> Result<Vec<(String, Option<Bytes>)>> {
         let mut children = queue.children;
         children.truncate(self.place(&children)?);
-        let before = children.into_iter().filter(|child| child.name.starts_with(CONTENDER));
+        let before = children.into_iter().filter(is_contender);
         Ok(before.map(|child| (child.name, child.data)).collect())
     }
 
@@ -138,7 +138,7 @@ impl Contender {
         let list = self.client.list(&self.parent).consistency(Consistency::Session);
         let (list, change) = list.and_watch().await?;
         let before = &list.children[..self.place(&list.children)?];
-        Ok((before.iter().filter(|child| child.name.starts_with(CONTENDER)).count(), change))
+        Ok((before.iter().filter(|child| is_contender(child)).count(), change))
     }
 
     fn place(&self, children: &[Child]) -> Result<usize> {
@@ -243,6 +243,11 @@ pub(super) async fn fired(change: OneShot) -> Result<Option<EventKind>> {
 /// The path of a child.
 pub(super) fn child(parent: &str, name: &str) -> String {
     if parent == "/" { format!("/{name}") } else { format!("{parent}/{name}") }
+}
+
+/// Whether a lock's child queues for it.
+pub(super) fn is_contender(child: &Child) -> bool {
+    child.name.strip_prefix(CONTENDER).is_some_and(|number| !number.is_empty())
 }
 
 fn lost(token: Zxid) -> Error {

@@ -41,6 +41,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long the last handle's drop may take to close the session; then it is left to its timeout.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// A heartbeat that was sent and has not been answered.
+#[derive(Clone, Copy, Debug)]
+struct Heartbeat {
+    sequence: u64,
+    /// When it was to be sent.
+    due: Instant,
+    sent: Instant,
+}
+
 /// See the file's comment.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -59,11 +68,12 @@ pub(crate) struct Task {
     timeout: Duration,
     last_zxid: Zxid,
     deadline: Instant,
-    heartbeats: VecDeque<(u64, Instant)>,
+    heartbeats: VecDeque<Heartbeat>,
     heartbeat_sequence: u64,
-    heartbeat_due: bool,
-    /// Whether the member has sent anything on this connection.
-    was_heard: bool,
+    /// Since when one is to be sent.
+    heartbeat_due: Option<Instant>,
+    /// When the member last sent anything on this connection, if it has.
+    heard: Option<Instant>,
     acknowledged_sent: u64,
     /// No handle is left: nobody asks for anything more.
     closing: bool,
@@ -114,8 +124,8 @@ impl Task {
             deadline: Instant::now(),
             heartbeats: VecDeque::new(),
             heartbeat_sequence: 0,
-            heartbeat_due: false,
-            was_heard: false,
+            heartbeat_due: None,
+            heard: None,
             acknowledged_sent: 0,
             closing: false,
             is_told_over: false,
@@ -157,7 +167,7 @@ impl Task {
             // Ends the old stream before the new one begins.
             drop(connection);
             self.state.send_replace(SessionState::Suspended);
-            if reason.kind == ErrorKind::SessionMoved || !self.was_heard {
+            if reason.kind == ErrorKind::SessionMoved || self.heard.is_none() {
                 // Somebody else has the session (an attempt of ours that we gave up, or another
                 // holder of the password), or members end streams at once: not in a tight loop.
                 tokio::time::sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
@@ -179,8 +189,6 @@ impl Task {
         let mut heartbeat = tokio::time::interval(self.timeout / 3);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = tokio::time::sleep_until(self.deadline);
-        // A member that answers no heartbeat, or takes none, does not keep the session alive, whatever else
-        // it answers. Another may, while there is time: a third of the timeout is left for finding it.
         let patience = tokio::time::sleep_until(Instant::now() + self.timeout / 3);
         tokio::pin!(deadline, patience);
         loop {
@@ -219,15 +227,34 @@ impl Task {
                     Ok(None) => return End::Lost(Refusal::new(ErrorKind::Unavailable, "the stream ended")),
                     Err(status) => return End::Lost(refusal(&status)),
                 },
-                _ = heartbeat.tick() => self.heartbeat_due = true,
-                () = &mut patience => {
-                    return End::Lost(Refusal::new(ErrorKind::Unavailable, "a heartbeat was not answered"));
-                }
+                _ = heartbeat.tick() => self.owe_heartbeat(),
+                () = &mut patience => match self.patience() {
+                    Some(until) => patience.as_mut().reset(until),
+                    None => {
+                        return End::Lost(Refusal::new(ErrorKind::Unavailable, "a heartbeat was not answered"));
+                    }
+                },
                 () = &mut deadline => {
                     return End::Over(if self.is_leaving() { Error::Closed } else { Error::SessionExpired });
                 }
             }
         }
+    }
+
+    fn owe_heartbeat(&mut self) {
+        self.heartbeat_due.get_or_insert_with(Instant::now);
+    }
+
+    /// Until when this member may still answer a heartbeat, asked when a third of the timeout is left; `None`
+    /// if it is to be left now. One that answers none, or takes none, does not keep the session alive,
+    /// whatever else it answers: another may, while there is time to find it. If it answers something,
+    /// half of that time is its own; and it is not left for what was not asked in time.
+    fn patience(&mut self) -> Option<Instant> {
+        self.owe_heartbeat();
+        let due = self.heartbeats.front().map(|heartbeat| heartbeat.due).or(self.heartbeat_due)?;
+        let is_heard = self.heard.is_some_and(|heard| heard > due);
+        let until = due + if is_heard { self.timeout / 2 } else { self.timeout / 6 };
+        (until > Instant::now()).then_some(until)
     }
 
     /// Finds a member that takes the session, until the deadline.
@@ -286,8 +313,8 @@ impl Task {
         self.timeout = Duration::from_millis(connected.timeout_ms.max(1).into());
         self.deadline = connection.asked_at + self.timeout;
         self.heartbeats.clear();
-        self.heartbeat_due = false;
-        self.was_heard = false;
+        self.heartbeat_due = None;
+        self.heard = None;
         self.acknowledged_sent = self.requests.acknowledged();
         self.facts.session.store(connected.session_id, Ordering::Relaxed);
         self.facts.timeout_ms.store(connected.timeout_ms.into(), Ordering::Relaxed);
@@ -372,7 +399,7 @@ impl Task {
     }
 
     fn has_something_to_send(&self) -> bool {
-        self.heartbeat_due || self.watches.has_requests() || self.requests.has_unsent()
+        self.heartbeat_due.is_some() || self.watches.has_requests() || self.requests.has_unsent()
     }
 
     fn next_frame(&mut self) -> v1::ClientFrame {
@@ -386,10 +413,11 @@ impl Task {
                 add.since = watches.since(*key).map(Into::into);
             }
         }));
-        let heartbeat = std::mem::take(&mut self.heartbeat_due).then(|| {
+        let heartbeat = self.heartbeat_due.take().map(|due| {
             self.heartbeat_sequence += 1;
-            self.heartbeats.push_back((self.heartbeat_sequence, Instant::now()));
-            v1::Heartbeat { sequence: self.heartbeat_sequence }
+            let sequence = self.heartbeat_sequence;
+            self.heartbeats.push_back(Heartbeat { sequence, due, sent: Instant::now() });
+            v1::Heartbeat { sequence }
         });
         let acknowledged = self.requests.acknowledged();
         let news = acknowledged != std::mem::replace(&mut self.acknowledged_sent, acknowledged);
@@ -402,7 +430,7 @@ impl Task {
     }
 
     fn receive(&mut self, frame: v1::ServerFrame) -> Result<(), End> {
-        self.was_heard = true;
+        self.heard = Some(Instant::now());
         for message in frame.messages {
             match message.message {
                 Some(Message::Reply(reply)) => self.reply(reply)?,
@@ -482,7 +510,7 @@ impl Task {
     }
 
     fn heartbeat_answered(&mut self, answer: &v1::HeartbeatAnswer) {
-        while let Some((sequence, sent)) = self.heartbeats.front().copied() {
+        while let Some(Heartbeat { sequence, sent, .. }) = self.heartbeats.front().copied() {
             if sequence > answer.sequence {
                 break;
             }

@@ -202,12 +202,9 @@ impl State {
     /// Whose turn at a lock it is: the first contender's, or, where no child is named as contenders are,
     /// the first child's.
     fn holder(&self, lock: Slot) -> Option<Slot> {
-        // A child may be named like the prefix itself: it comes before all behind that name.
-        let contender = self.tree.child(lock, CONTENDER).or_else(|| {
-            let next = self.tree.children(lock, Some(CONTENDER)).next();
-            next.filter(|child| self.tree.node(*child).name().starts_with(CONTENDER))
-        });
-        contender.or_else(|| self.tree.children(lock, None).next())
+        let next = self.tree.children(lock, Some(CONTENDER)).next();
+        next.filter(|child| self.tree.node(*child).name().starts_with(CONTENDER))
+            .or_else(|| self.tree.children(lock, None).next())
     }
 
     /// The node at `path`, or NoNode about the path that was asked for.

@@ -254,7 +254,7 @@ impl Model {
     /// The fencing token of a lock's holder.
     pub fn holder(&self, path: &str) -> Option<u64> {
         let (contenders, others): (Vec<_>, Vec<_>) =
-            self.children(path).into_iter().partition(|name| name.starts_with("lock-"));
+            self.children(path).into_iter().partition(|name| name.starts_with("lock-") && name != "lock-");
         let first = contenders.into_iter().min().or(others.into_iter().min())?;
         let path = if path == "/" { format!("/{first}") } else { format!("{path}/{first}") };
         Some(self.nodes[&path].czxid)

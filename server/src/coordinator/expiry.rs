@@ -184,15 +184,15 @@ impl Coordinator {
             let due = ages.look(nodes, now);
             if leads {
                 let with_containers = now >= containers_next;
-                if with_containers {
+                let is_done = self.expire_nodes(current.term, due, with_containers).await;
+                if with_containers && is_done {
                     containers_next = now + CONTAINER_TICK;
                 }
-                self.expire_nodes(current.term, due, with_containers).await;
             }
         }
     }
 
-    /// Ends the sessions that were silent for their timeout, if this leader could be heard of all the while.
+    /// Ends the sessions that were silent for their timeout, if a quorum answers now.
     async fn expire_sessions(&self, term: u64) {
         let sessions = || -> Vec<_> { self.shared.local.with_state(|state| state.sessions().collect()) };
         let before = sessions();
@@ -235,20 +235,30 @@ impl Coordinator {
             || matches!(timeout(QUORUM_PATIENCE, self.shared.replica.touch(Vec::new())).await, Ok(Ok(_)))
     }
 
-    async fn expire_nodes(&self, term: u64, due: Vec<ExpirableNode>, with_containers: bool) {
-        if due.is_empty() || !self.has_quorum().await {
-            return;
-        }
+    /// Removes nodes that are due; whether that was all of them.
+    async fn expire_nodes(&self, term: u64, due: Vec<ExpirableNode>, with_containers: bool) -> bool {
         let is_container = |node: &ExpirableNode| matches!(node.kind, Expirable::Container { .. });
-        let (containers, with_ttl): (Vec<_>, Vec<_>) = due.into_iter().partition(is_container);
-        let containers = containers.into_iter().filter(|_| with_containers).take(NODES_A_LOOK);
-        for node in containers.chain(with_ttl.into_iter().take(NODES_A_LOOK)) {
+        let (mut containers, mut with_ttl): (Vec<_>, Vec<_>) = due.into_iter().partition(is_container);
+        if !with_containers {
+            containers.clear();
+        }
+        if containers.is_empty() && with_ttl.is_empty() {
+            return true;
+        }
+        if !self.has_quorum().await {
+            return false;
+        }
+        let is_all = containers.len() <= NODES_A_LOOK && with_ttl.len() <= NODES_A_LOOK;
+        containers.truncate(NODES_A_LOOK);
+        with_ttl.truncate(NODES_A_LOOK);
+        for node in containers.into_iter().chain(with_ttl) {
             let ExpirableNode { path, czxid, mzxid, pzxid, .. } = node;
             let operation = Operation::ExpireNode { path, czxid, mzxid, pzxid };
             if self.propose_for_house(term, operation).is_err() {
-                return; // overloaded: they are proposed again
+                return false; // overloaded: they are proposed again
             }
         }
+        is_all
     }
 }
 

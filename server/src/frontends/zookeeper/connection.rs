@@ -309,7 +309,6 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
                 self.send(Incoming::Rearm { xid: 0, since, watches }).await
             }
             Asked::Reconfig(change) => {
-                self.wait_answered().await;
                 let changed = self.reconfigure(&change).await;
                 let since = Instant::now();
                 self.note(Note { xid, shape, is_last: false, zxid: None, since });
@@ -343,7 +342,10 @@ impl<R: AsyncRead + Unpin> ReadingHalf<R> {
     /// behind this one and count as heard.
     async fn reconfigure(&self, asked: &MembersAsked) -> Result<(), Error> {
         let Attachment { session, epoch, timeout_ms, .. } = self.attachment;
-        let mut changing = std::pin::pin!(reconfig::change(&self.door, &self.identities, asked));
+        let mut changing = std::pin::pin!(async {
+            self.wait_answered().await;
+            reconfig::change(&self.door, &self.identities, asked).await
+        });
         loop {
             match timeout(Duration::from_millis(u64::from(timeout_ms) / 3), &mut changing).await {
                 Ok(changed) => return changed,

@@ -10,8 +10,8 @@
 //! batch's header is there, it says where the body ends, and only what is behind that counts. If
 //! it is not, only a whole batch counts whose sequence number is possible where it is.
 //!
-//! What this cannot see: damage that turns one whole sector of the very last batch to zeros; and a
-//! client's whole batch, checksums and number guessed right, inside a torn one that has lost its
+//! What this cannot see: damage that turns one whole sector of the very last batch to zeros, or the
+//! header's sector of the one before a torn one; and a client's whole batch, checksums and number guessed right, inside a torn one that has lost its
 //! header: that is refused as damage.
 
 use std::ops::Range;
