@@ -248,12 +248,12 @@ impl Task {
     /// Until when this member may still answer a heartbeat, asked when a third of the timeout is left; `None`
     /// if it is to be left now. One that answers none, or takes none, does not keep the session alive,
     /// whatever else it answers: another may, while there is time to find it. If it answers something,
-    /// half of that time is its own; and it is not left for what was not asked in time.
+    /// a quarter of that time is its own; and it is not left for what was not asked in time.
     fn patience(&mut self) -> Option<Instant> {
         self.owe_heartbeat();
         let due = self.heartbeats.front().map(|heartbeat| heartbeat.due).or(self.heartbeat_due)?;
         let is_heard = self.heard.is_some_and(|heard| heard > due);
-        let until = due + if is_heard { self.timeout / 2 } else { self.timeout / 6 };
+        let until = due + if is_heard { self.timeout * 5 / 12 } else { self.timeout / 6 };
         (until > Instant::now()).then_some(until)
     }
 
