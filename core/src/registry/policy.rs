@@ -13,6 +13,9 @@ use crate::ring::{RingSize, Sizing};
 pub const SPLIT_MAX: usize = 32;
 /// Zones and clusters of a failover order.
 pub const FAILOVER_MAX: usize = 32;
+/// The most that a policy may ask for as the ring's least points. So many are built for a single
+/// instance, too, by each member and between its other work: larger rings are for many instances.
+pub const RING_POINTS_MIN_MAX: u64 = 1 << 17;
 /// Weights of a split.
 pub const SPLIT_WEIGHT_MAX: u32 = 1_000_000;
 
@@ -24,7 +27,8 @@ pub struct Policy {
     pub balancing: Balancing,
     /// Which port is meant; empty is each instance's main one.
     pub port: String,
-    /// The ring's least points; 0 lets them follow from the members (see [`Sizing::Stable`]).
+    /// The ring's least points, up to [`RING_POINTS_MIN_MAX`]; 0 lets them follow from the members (see
+    /// [`Sizing::Stable`]).
     pub ring_points_min: u64,
     /// The ring's most points.
     pub ring_points_max: u64,
@@ -163,7 +167,8 @@ impl Policy {
             check_label("policy.port", &self.port)?;
         }
         check_range("policy.ring_points_max", self.ring_points_max, 1, RING_POINTS_MAX)?;
-        check_range("policy.ring_points_min", self.ring_points_min, 0, self.ring_points_max)?;
+        let min_max = self.ring_points_max.min(RING_POINTS_MIN_MAX);
+        check_range("policy.ring_points_min", self.ring_points_min, 0, min_max)?;
         check_count("policy.split", self.split.len(), SPLIT_MAX)?;
         for part in &self.split {
             check_text("policy.split.version", &part.version, super::instance::TEXT_BYTES_MAX)?;
@@ -236,5 +241,27 @@ impl Balancing {
             Balancing::RingHash => "ring-hash",
             Balancing::Maglev => "maglev",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_policy_asks_for_no_ring_that_is_large_whatever_the_instances_are() {
+        let policy = |min, max| Policy { ring_points_min: min, ring_points_max: max, ..Policy::default() };
+        // Envoy's own, gRPC's cap, and as much as may be.
+        for (min, max) in [(1024, RING_POINTS_MAX), (4096, 4096), (RING_POINTS_MIN_MAX, RING_POINTS_MAX)] {
+            policy(min, max).validate().expect("a good one");
+        }
+        for (min, max) in [(RING_POINTS_MIN_MAX + 1, RING_POINTS_MAX), (RING_POINTS_MAX, RING_POINTS_MAX)] {
+            let error = policy(min, max).validate().expect_err("refused");
+            assert_eq!(error.kind, ErrorKind::BadArguments);
+            let said = error.to_string();
+            assert!(said.contains("policy.ring_points_min") && said.contains("131072"), "{said}");
+        }
+        assert!(policy(5000, 4096).validate().expect_err("refused").to_string().contains("4096"));
     }
 }
