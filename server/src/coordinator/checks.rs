@@ -91,14 +91,14 @@ impl Streak {
 /// An instance, by service and id.
 type Name = (ServiceName, String);
 
-/// An instance that is probed, and the transaction that registered it.
-type Probed = (Name, Zxid);
+/// An instance that is probed, and its record as it was then.
+type Probed = (Name, Arc<Entry>);
 
 /// What is to be written of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The registration of this transaction has another health now, and why.
-    Health(Zxid, Health, String),
+    /// What was asked, if it is that still, has another health now, and why.
+    Health(Arc<Entry>, Health, String),
     /// It goes, unless it has changed since this transaction.
     Removal(Zxid),
 }
@@ -138,7 +138,7 @@ impl Coordinator {
         let mut writes = FuturesUnordered::new();
         let mut look_next = Instant::now();
         loop {
-            let wake = ward.due.first().map_or(look_next, |(due, _)| look_next.min(*due));
+            let wake = ward.wake(look_next, probes.len());
             tokio::select! {
                 Some((probed, finding)) = probes.next(), if !probes.is_empty() => {
                     ward.take_in(&probed, &finding);
@@ -186,18 +186,18 @@ impl Coordinator {
 
     async fn write_verdict(&self, name: Name, verdict: Verdict) -> Name {
         match verdict {
-            Verdict::Health(registered, health, reason) => {
-                self.set_health(&name, registered, health, &reason).await;
+            Verdict::Health(asked, health, reason) => {
+                self.set_health(&name, &asked, health, &reason).await;
             }
             Verdict::Removal(judged) => self.remove_as_judged(&name, judged).await,
         }
         name
     }
 
-    async fn set_health(&self, (service, id): &Name, registered: Zxid, health: Health, reason: &str) {
+    async fn set_health(&self, (service, id): &Name, asked: &Entry, health: Health, reason: &str) {
         let change = |entry: &Entry| {
-            // Another registration, or written already by a result that came just before.
-            if entry.registered != registered || entry.instance.health == health {
+            // Something else by now, or written already by a result that came just before.
+            if !is_same_target(entry, asked) || entry.instance.health == health {
                 return Ok(None);
             }
             let instance = Instance { health, reason: reason.into(), ..entry.instance.clone() };
@@ -228,7 +228,42 @@ async fn probe(prober: Arc<dyn Prober>, probed: Probed, address: String, check: 
     (probed, finding.unwrap_or_else(|_| Finding::Bad(format!("no answer within {} ms", check.timeout_ms))))
 }
 
+/// Whether a result of one says something of the other. Whoever registers in place keeps the
+/// transaction that registered it, and may be elsewhere.
+fn is_same_target(one: &Entry, other: &Entry) -> bool {
+    let (here, there) = (&one.instance, &other.instance);
+    one.registered == other.registered
+        && here.generation == there.generation
+        && here.address == there.address
+        && here.ports == there.ports
+        && here.check == there.check
+}
+
+impl Watched {
+    /// One of which nothing is known yet.
+    fn new(entry: Arc<Entry>) -> Watched {
+        Watched {
+            entry,
+            streak: Streak::default(),
+            checks: 0,
+            planned: None,
+            is_judged: false,
+            critical_since: None,
+            draining_since: None,
+        }
+    }
+}
+
 impl Ward {
+    /// When to go on if nothing comes in. What is due does not count while no check may begin: it is
+    /// due until one has ended.
+    fn wake(&self, look_next: Instant, under_way: usize) -> Instant {
+        match self.due.first() {
+            Some((due, _)) if under_way < PROBES_MAX => look_next.min(*due),
+            _ => look_next,
+        }
+    }
+
     /// Takes in what the registry says now.
     fn look_through(&mut self, services: &[Arc<quorate_core::registry::Service>], now: Instant) {
         let mut still = BTreeMap::new();
@@ -240,19 +275,17 @@ impl Ward {
                 }
                 let name = (service.name().clone(), entry.instance.id.clone());
                 let mut watched = match self.instances.remove(&name) {
-                    // The same registration: its results go on.
-                    Some(known) if known.entry.registered == entry.registered => {
+                    // The same as before: its results go on.
+                    Some(known) if is_same_target(&known.entry, entry) => {
                         Watched { entry: entry.clone(), ..known }
                     }
-                    _ => Watched {
-                        entry: entry.clone(),
-                        streak: Streak::default(),
-                        checks: 0,
-                        planned: None,
-                        is_judged: false,
-                        critical_since: None,
-                        draining_since: None,
+                    // The same registration, but another place or check: it drains on, and no result counts.
+                    Some(known) if known.entry.registered == entry.registered => Watched {
+                        is_judged: known.is_judged,
+                        draining_since: known.draining_since,
+                        ..Watched::new(entry.clone())
                     },
+                    _ => Watched::new(entry.clone()),
                 };
                 if let Some(check) = &entry.instance.check
                     && watched.planned.is_none()
@@ -301,13 +334,13 @@ impl Ward {
                 continue;
             }
             let address = watched.entry.instance.endpoint(&check.port);
-            return Some(((name, watched.entry.registered), address, check));
+            return Some(((name, watched.entry.clone()), address, check));
         }
     }
 
     /// Counts a finding, and judges if it changes anything.
-    fn take_in(&mut self, (name, registered): &Probed, finding: &Finding) {
-        let is_same = |watched: &&mut Watched| watched.entry.registered == *registered;
+    fn take_in(&mut self, (name, asked): &Probed, finding: &Finding) {
+        let is_same = |watched: &&mut Watched| is_same_target(&watched.entry, asked);
         let Some(watched) = self.instances.get_mut(name).filter(is_same) else { return };
         let instance = &watched.entry.instance;
         let Some(check) = &instance.check else { return };
@@ -320,7 +353,7 @@ impl Ward {
         while reason.len() > most {
             reason.pop();
         }
-        let verdict = Verdict::Health(watched.entry.registered, health, reason);
+        let verdict = Verdict::Health(watched.entry.clone(), health, reason);
         self.judge(name, verdict);
     }
 
@@ -447,8 +480,8 @@ mod tests {
         let mut now = start;
         while now < at {
             now += Duration::from_millis(100);
-            while let Some(((_, registered), ..)) = ward.next_due(now) {
-                assert_eq!(registered, Zxid(50));
+            while let Some(((_, asked), ..)) = ward.next_due(now) {
+                assert_eq!(asked.registered, Zxid(50));
                 probed += 1;
             }
         }
@@ -506,16 +539,55 @@ mod tests {
         let mut ward = Ward::default();
         ward.look_through(&checked(7), Instant::now());
         let name: Name = ("orders".parse().expect("valid"), "a".into());
-        ward.take_in(&(name.clone(), Zxid(6)), &bad());
+        ward.take_in(&(name.clone(), checked(6)[0].entries()[0].clone()), &bad());
         assert!(ward.verdicts.is_empty(), "an earlier registration's address was asked");
-        let probed = (name.clone(), Zxid(7));
+        let entry = checked(7)[0].entries()[0].clone();
+        let probed = (name.clone(), entry.clone());
         (0..5).for_each(|_| ward.take_in(&probed, &bad()));
-        let verdict = Verdict::Health(Zxid(7), Health::Critical, "refused".into());
+        let verdict = Verdict::Health(entry, Health::Critical, "refused".into());
         assert_eq!(ward.verdicts, [(name.clone(), verdict)]);
         ward.verdicts.clear();
         ward.written(&name);
         ward.take_in(&probed, &bad());
         assert_eq!(ward.verdicts.len(), 1, "it was not written: the next result says it again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_registers_in_place_at_another_port_begins_anew() {
+        let (mut ward, start) = (Ward::default(), Instant::now());
+        let check = Some(Check { rise: 3, interval_ms: 60_000, ..Check::new(CheckKind::Tcp) });
+        let old = Instance { health: Health::Critical, check, ..Instance::new("a", "10.0.0.1", 80) };
+        ward.look_through(&catalog(&old, 7, 7), start);
+        let at = start + Duration::from_secs(1);
+        let (asked_of_old, address, _) = ward.next_due(at).expect("the first check");
+        assert_eq!(address, "10.0.0.1:80");
+        (0..2).for_each(|_| ward.take_in(&asked_of_old, &Finding::Good));
+        // Its load alone changes nothing: one more would have done.
+        ward.look_through(&catalog(&Instance { load: Some(3), ..old.clone() }, 7, 8), at);
+        let known = ward.instances.values().next().expect("looked after");
+        assert_eq!(known.streak, Streak { good: 2, bad: 0 });
+
+        let new = Instance { ports: Instance::new("a", "10.0.0.1", 81).ports, ..old };
+        ward.look_through(&catalog(&new, 7, 9), at);
+        ward.take_in(&asked_of_old, &Finding::Good);
+        assert!(ward.verdicts.is_empty(), "the old port's result counts for the new one");
+        let at = at + Duration::from_secs(1);
+        let (asked_of_new, address, _) = ward.next_due(at).expect("it is checked soon, not by the old plan");
+        assert_eq!(address, "10.0.0.1:81");
+        (0..2).for_each(|_| ward.take_in(&asked_of_new, &Finding::Good));
+        assert!(ward.verdicts.is_empty(), "it rises by results of its own");
+        ward.take_in(&asked_of_new, &Finding::Good);
+        assert_eq!(ward.verdicts.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_wakes_nobody_while_no_more_checks_may_begin() {
+        let (mut ward, start) = (Ward::default(), Instant::now());
+        ward.look_through(&checked(7), start);
+        let (due, _) = *ward.due.first().expect("planned");
+        let look_next = due + LOOK;
+        assert_eq!(ward.wake(look_next, PROBES_MAX - 1), due);
+        assert_eq!(ward.wake(look_next, PROBES_MAX), look_next);
     }
 
     #[test]
