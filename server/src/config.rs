@@ -366,7 +366,17 @@ impl Settings {
             interval: self.checkpoint_seconds.map_or(Checkpoints::default().interval, Duration::from_secs),
         };
         let zookeeper_tls = match (self.zookeeper_tls_listen, self.tls_certificate, self.tls_key) {
-            (None, _, _) => None,
+            (None, certificate, key) => {
+                let files = [
+                    ("tls_certificate", certificate),
+                    ("tls_key", key),
+                    ("tls_client_ca", self.tls_client_ca),
+                ];
+                if let Some((key, _)) = files.into_iter().find(|(_, file)| file.is_some()) {
+                    return Err(invalid(key, "is used by zookeeper_tls_listen only, which is not set"));
+                }
+                None
+            }
             (Some(address), Some(certificate), Some(key)) => {
                 let client_auth = self.tls_client_auth.unwrap_or_default();
                 Some((address, TlsFiles { certificate, key, client_ca: self.tls_client_ca, client_auth }))
@@ -467,6 +477,24 @@ mod tests {
         assert_eq!(named.expect("valid"), CheckTargets::parse("127.0.0.0/8").expect("valid"));
         let error = targets(|settings| settings.check_targets = Some("10.0.0.0/40".into()));
         assert!(error.expect_err("no network").to_string().starts_with("check_targets: "));
+    }
+
+    #[test]
+    fn a_certificate_that_no_door_would_use_is_refused_by_name() {
+        let with = |change: fn(&mut Settings)| {
+            let mut settings: Settings = toml::from_str(DEFAULT_FILE).expect("parses");
+            change(&mut settings);
+            settings.into_config().map(|_| ()).map_err(|error| error.to_string())
+        };
+        let changes: [(&str, fn(&mut Settings)); 3] = [
+            ("tls_certificate: ", |settings| settings.tls_certificate = Some("own.pem".into())),
+            ("tls_key: ", |settings| settings.tls_key = Some("own-key.pem".into())),
+            ("tls_client_ca: ", |settings| settings.tls_client_ca = Some("ca.pem".into())),
+        ];
+        for (key, change) in changes {
+            let error = with(change).expect_err("refused");
+            assert!(error.starts_with(key) && error.contains("zookeeper_tls_listen"), "{error}");
+        }
     }
 
     #[test]

@@ -86,10 +86,7 @@ pub fn run(
 ) -> Result<(), ServerError> {
     let (settings, ignored) = match (config_path, zoo_cfg_path) {
         (Some(path), _) => (settings.or(Settings::read(&path)?), Vec::new()),
-        (None, Some(path)) => {
-            let (read, ignored) = zoo_cfg::read(&path)?;
-            (settings.or(read), ignored)
-        }
+        (None, Some(path)) => zoo_cfg::read(&path, settings)?,
         (None, None) => (settings, Vec::new()),
     };
     let filter = format!("info,{}", replica::LOG_FILTER);

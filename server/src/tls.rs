@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 
 /// Whether clients show a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
@@ -52,6 +52,17 @@ pub enum TlsError {
         /// Why.
         reason: String,
     },
+    /// No handshake would succeed.
+    #[error(
+        "{key} is not the private key of the first certificate in {certificate}; tls_certificate begins with the \
+         member's own, those of authorities follow"
+    )]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
     /// Clients are asked for certificates that nobody could check.
     #[error(
         "client certificates are asked for, but tls_client_ca names no authority; set it, or tls_client_auth = \"none\""
@@ -90,9 +101,13 @@ pub fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
             builder.with_client_cert_verifier(verifier.build().map_err(|error| at(path, &error))?)
         }
     };
-    // Given as it is: whether the member's own certificate is good is for its clients to judge.
-    let own = Own(Arc::new(CertifiedKey::new(chain, key)));
-    Ok(Arc::new(builder.with_cert_resolver(Arc::new(own))))
+    // Given as it is: whether the member's own certificate is good is for its clients to judge, but
+    // none could take one that goes with another key.
+    let own = CertifiedKey::new(chain, key);
+    if let Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) = own.keys_match() {
+        return Err(TlsError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone() });
+    }
+    Ok(Arc::new(builder.with_cert_resolver(Arc::new(Own(Arc::new(own))))))
 }
 
 /// The identity that a verified client certificate proves: scheme `x509`, its subject as id, written
@@ -370,6 +385,28 @@ mod tests {
         }
         assert_eq!(subject(&[]), None);
         assert_eq!(subject(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
+    }
+
+    #[test]
+    fn a_key_that_belongs_to_another_certificate_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("a file");
+            path
+        };
+        let own = rcgen::generate_simple_self_signed(["a".to_owned()]).expect("a certificate");
+        let other = rcgen::KeyPair::generate().expect("a key");
+        let certificate = write("own.pem", own.cert.pem());
+        let with = |key: PathBuf| {
+            let certificate = certificate.clone();
+            load(&TlsFiles { certificate, key, client_ca: None, client_auth: ClientAuth::None })
+        };
+        with(write("own-key.pem", own.signing_key.serialize_pem())).expect("they belong together");
+        let error = with(write("other-key.pem", other.serialize_pem())).expect_err("refused");
+        assert!(matches!(error, TlsError::Mismatch { .. }), "{error:?}");
+        let error = error.to_string();
+        assert!(error.contains("other-key.pem") && error.contains("own.pem"), "{error}");
     }
 
     #[test]

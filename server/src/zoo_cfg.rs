@@ -21,15 +21,32 @@ const DATA: &str = "quorate";
 /// Names the file to which ZooKeeper moves the `server.N` lines once they may change.
 const DYNAMIC: &str = "dynamicConfigFile";
 
-/// The settings, and the keys that were left aside.
+const KEY_STORE: &str = "ssl.keyStore.location";
+const TRUST_STORE: &str = "ssl.trustStore.location";
+
+/// These settings, with the file's where they are silent, and the keys that were left aside.
 ///
 /// # Errors
 /// Names the file and the key.
-pub fn read(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
+pub fn read(path: &Path, settings: Settings) -> Result<(Settings, Vec<String>), ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-    parse(&text, |path| std::fs::read_to_string(path))
-        .map_err(|reason| ConfigError::Malformed { path: path.into(), reason })
+    let (base, ignored) = parse(&text, |path| std::fs::read_to_string(path))
+        .map_err(|reason| ConfigError::Malformed { path: path.into(), reason })?;
+    Ok(complete(settings, base, ignored))
+}
+
+/// `settings` with `base` where they are silent. If neither has a secure port the stores are left aside
+/// like all that has no meaning here: ZooKeeper takes such a file, too.
+fn complete(settings: Settings, base: Settings, mut ignored: Vec<String>) -> (Settings, Vec<String>) {
+    if settings.zookeeper_tls_listen.is_some() || base.zookeeper_tls_listen.is_some() {
+        return (settings.or(base), ignored);
+    }
+    let stores = [(KEY_STORE, &base.tls_certificate), (TRUST_STORE, &base.tls_client_ca)];
+    let unused = stores.into_iter().filter(|(_, store)| store.is_some());
+    ignored.extend(unused.map(|(key, _)| key.to_owned()));
+    let base = Settings { tls_certificate: None, tls_key: None, tls_client_ca: None, ..base };
+    (settings.or(base), ignored)
 }
 
 /// `open` gives the text of the files that this one leads to.
@@ -80,7 +97,7 @@ fn parse(text: &str, open: impl Fn(&Path) -> io::Result<String>) -> Result<(Sett
     let secure = file.take("secureClientPort");
     let secure_address = file.take("secureClientPortAddress").unwrap_or_else(|| address.clone());
     // A PEM key store holds the key and the certificates in one file.
-    let key_store = file.take("ssl.keyStore.location").map(PathBuf::from);
+    let key_store = file.take(KEY_STORE).map(PathBuf::from);
     let client_auth = match file.take("ssl.clientAuth").as_deref() {
         None => None,
         Some("none") => Some(ClientAuth::None),
@@ -103,7 +120,7 @@ fn parse(text: &str, open: impl Fn(&Path) -> io::Result<String>) -> Result<(Sett
         zookeeper_tls_listen: secure.map(|port| format!("{secure_address}:{port}")),
         tls_certificate: key_store.clone(),
         tls_key: key_store,
-        tls_client_ca: file.take("ssl.trustStore.location").map(PathBuf::from),
+        tls_client_ca: file.take(TRUST_STORE).map(PathBuf::from),
         tls_client_auth: client_auth,
         zookeeper_reconfig: reconfig,
         // 0 stands for no limit.
@@ -256,6 +273,25 @@ mod tests {
         assert_eq!((files.certificate, files.key), ("/tls/member.pem".into(), "/tls/member.pem".into()));
         assert_eq!((files.client_ca, files.client_auth), (Some("/tls/ca.pem".into()), ClientAuth::Want));
         assert!(config.zookeeper_reconfig);
+    }
+
+    #[test]
+    fn stores_without_a_secure_port_are_left_aside_by_name() {
+        let text = "dataDir=/d\nclientPort=2181\nssl.keyStore.location=/tls/own.pem\n\
+                    ssl.trustStore.location=/tls/ca.pem\n";
+        let with = |settings: Settings| {
+            let (base, ignored) = parse(text, files(&[])).expect("parses");
+            let (settings, ignored) = complete(settings, base, ignored);
+            (settings.into_config().expect("and is complete"), ignored)
+        };
+        let (config, ignored) = with(Settings::default());
+        assert_eq!(config.zookeeper_tls, None);
+        assert_eq!(ignored, [KEY_STORE, TRUST_STORE]);
+        // A flag may name the port.
+        let flags = Settings { zookeeper_tls_listen: Some("0.0.0.0:2281".into()), ..Settings::default() };
+        let (config, ignored) = with(flags);
+        assert_eq!(config.zookeeper_tls.expect("a secure port").1.certificate, PathBuf::from("/tls/own.pem"));
+        assert!(ignored.is_empty(), "{ignored:?}");
     }
 
     #[test]
