@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quorate_core::error::{Error, ErrorKind};
@@ -171,7 +171,13 @@ pub async fn serve(
     let metrics = Metrics::new();
     let _lock = lock_data_dir(&config.data_dir).map_err(StorageError::from)?;
 
-    // The peer port answers before anything else: founders ask each other whether they are fresh.
+    // Before the member waits for others: until then, who looks after it must not take it for dead.
+    let (stopping, is_stopping) = watch::channel(false);
+    let known = Arc::new(OnceLock::new());
+    let pages_of =
+        http::Door { metrics: metrics.clone(), coordinator: known.clone(), stopping: is_stopping.clone() };
+    let http_door = TaskGuard::spawn("http door", http::serve(pages, pages_of));
+    // The peer port answers as early: founders ask each other whether they are fresh.
     let ground = Ground {
         environment,
         transport: Arc::new(GrpcTransport::default()),
@@ -188,8 +194,7 @@ pub async fn serve(
 
     let rooms = open_rooms(&config, &ground, founded, metrics).await?;
     let Rooms { coordinator, replica, local, mut tasks } = rooms;
-    let http = http::serve(pages, coordinator.clone());
-    let (stopping, is_stopping) = watch::channel(false);
+    known.get_or_init(|| coordinator.clone());
     let grpc = grpc::serve(clients, coordinator.clone(), config.super_digest.clone(), is_stopping);
     let door = zookeeper::Door::new(
         coordinator.clone(),
@@ -206,7 +211,6 @@ pub async fn serve(
     let targets = config.limits.check_targets.clone();
     let checks = coordinator.clone().run_checks(Arc::new(grpc::prober::NetworkProber::new(targets)));
     tasks.push(TaskGuard::spawn("health checks", checks));
-    tasks.push(TaskGuard::spawn("http door", http));
     tasks.push(TaskGuard::spawn("grpc door", grpc));
     tasks.push(TaskGuard::spawn("ready", announce(replica.clone(), ready)));
     tracing::info!(
@@ -228,7 +232,7 @@ pub async fn serve(
     local.end_everything(&Error::new(ErrorKind::Unavailable, "this member is stopping; try another"));
     tokio::time::sleep(DRAIN).await;
     drop(tasks);
-    drop(peer_door);
+    drop((http_door, peer_door));
     replica.shut_down().await;
     tracing::info!(member = %config.member, "member stopped");
     outcome
