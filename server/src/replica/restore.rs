@@ -1,13 +1,15 @@
 //! Restoring a snapshot file: the beginning of a *new* cluster of one member, offline.
 //!
 //! The data directory must not exist or be empty. What is written is what a founder has after its
-//! first checkpoint: a birth, an empty log, and the state as a durable checkpoint whose membership
-//! is this member alone. More members are added to it as to any running cluster.
+//! first checkpoint: a birth, a log purged up to there, and the state as a durable checkpoint whose
+//! membership is this member alone. More members are added to it as to any running cluster.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use openraft::storage::RaftLogStorage;
 use openraft::vote::RaftLeaderId;
 use quorate_core::state::State;
 
@@ -16,7 +18,7 @@ use super::checkpoint::{CheckpointMeta, CheckpointStore, SledCheckpoints};
 use super::data_dir::lock_data_dir;
 use super::files::DiskFiles;
 use super::founding::{self, FoundingError};
-use super::log_store::{Begin, LogOptions, LogStore};
+use super::log_store::{Begin, LogError, LogOptions, LogStore, WriterMode};
 use super::snapshot_store::{SnapshotReceiver, SnapshotStore};
 use super::storage::StorageError;
 use super::types::{CommittedLeaderId, LogId, Membership, StoredMembership};
@@ -64,7 +66,7 @@ pub fn restore(
     }
     replacement.seal(&meta)?;
     replacement.finish()?;
-    drop(LogStore::open(LogOptions::new(config.data_dir.join("log")), Begin::New)?);
+    begin_log(config.data_dir.join("log"), applied)?;
     // Last: without this file the directory does not start.
     let birth = u128::from_le_bytes(environment.entropy());
     let record = BirthRecord {
@@ -76,6 +78,19 @@ pub fn restore(
     };
     birth_file::write(&DiskFiles, &config.data_dir, &record).map_err(FoundingError::from)?;
     Ok(restored)
+}
+
+/// Begins the log behind the checkpoint, durably: were the checkpoint damaged later, a log that was never
+/// purged would pass for all there ever was.
+fn begin_log(directory: PathBuf, applied: LogId) -> Result<(), StorageError> {
+    let options = LogOptions { writer: WriterMode::Inline, ..LogOptions::new(&directory) };
+    let (mut log, _) = LogStore::open(options, Begin::New)?;
+    let purged = async {
+        log.purge(applied).await?;
+        log.flush().await
+    };
+    let purged = purged.now_or_never().expect("an inline writer does not wait");
+    Ok(purged.map_err(|source| LogError::Io { action: "purge", path: directory, source })?)
 }
 
 /// Reads and verifies the snapshot, by way of a checkpoint that is thrown away.

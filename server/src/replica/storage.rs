@@ -17,7 +17,7 @@ use quorate_core::state::State;
 use super::QuorateRaft;
 use super::checkpoint::{CheckpointError, CheckpointMeta, Checkpointer, SledCheckpoints, WorkMode};
 use super::data_dir::DataDirError;
-use super::files::{DiskFiles, Files};
+use super::files::{DiskFiles, Files, TEMPORARY_ENDING};
 use super::founding::{self, FoundingError};
 use super::log_store::{Begin, LogError, LogOptions, LogStore, WriterMode};
 use super::network::PeerNetworkFactory;
@@ -129,9 +129,10 @@ pub fn open(
     index_seed: u64,
 ) -> Result<Opened, StorageError> {
     let directory = config.data_dir.join("log");
-    // A founding that was interrupted may have begun its log already, and promised something in it; an
-    // empty directory is all that a crash leaves before the first segment is durable.
-    let has_begun = disk.files.list(&directory).is_ok_and(|names| !names.is_empty());
+    // A founding that was interrupted may have begun its log already, and promised something in it; before
+    // the first segment is durable, a crash leaves no file but one that has a temporary name.
+    let is_whole = |name: &String| !name.ends_with(TEMPORARY_ENDING);
+    let has_begun = disk.files.list(&directory).is_ok_and(|names| names.iter().any(is_whole));
     let begin = if is_new && !has_begun { Begin::New } else { Begin::Existing };
     let mut options = LogOptions::new(directory);
     options.files = disk.files.clone();

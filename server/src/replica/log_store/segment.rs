@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::LogError;
 use super::format::{SEGMENT_HEADER, SegmentHeader};
-use crate::replica::files::{File, Files};
+use crate::replica::files::{self, File, Files};
 
 /// Files grow in whole pages. A segment of another length was cut by something else than us.
 pub const PAGE: u64 = 4096;
@@ -62,7 +62,8 @@ pub struct ActiveSegment {
 }
 
 impl ActiveSegment {
-    /// Creates the file with its header and room for the first batches. Nothing is synced.
+    /// Creates the file with its header and room for the first batches. Nothing is synced, and the
+    /// file has a temporary name until [`ActiveSegment::publish`].
     pub fn create(
         files: &dyn Files,
         directory: &Path,
@@ -70,12 +71,29 @@ impl ActiveSegment {
         growth: u64,
     ) -> Result<ActiveSegment, LogError> {
         let path = directory.join(file_name(header.number));
-        let file = files.create(&path).map_err(LogError::io("create", &path))?;
+        let unfinished = files::temporary_name(&path);
+        match files.remove(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(LogError::io("remove", &unfinished)(error));
+            }
+            // One that a crash had left, or none.
+            _ => {}
+        }
+        let file = files.create(&unfinished).map_err(LogError::io("create", &unfinished))?;
         let segment = Segment { number: header.number, path, file, length: 0, highest_index: None };
         let mut active = ActiveSegment { segment, end: 0, growth };
         active.append(&header.encode()).map_err(LogError::io("write", &active.segment.path))?;
         debug_assert_eq!(active.end, SEGMENT_HEADER as u64);
         Ok(active)
+    }
+
+    /// Makes the segment durable with what was written to it, and only then gives it its name: whatever
+    /// has a segment's name was whole once.
+    pub fn publish(&self, files: &dyn Files, directory: &Path) -> Result<(), LogError> {
+        let path = &self.segment.path;
+        self.segment.sync()?;
+        files.rename(&files::temporary_name(path), path).map_err(LogError::io("name", path))?;
+        files.sync_directory(directory).map_err(LogError::io("sync", directory))
     }
 
     /// Writes bytes at the end. Nothing is synced.

@@ -321,8 +321,7 @@ pub fn begin_segment(
         .and_then(|()| Ok(batch.finish(header.number, header.first_sequence)?.to_vec()))
         .map_err(|Malformed(what)| LogError::damaged(&path, 0, what))
         .and_then(|bytes| segment.append(&bytes).map_err(LogError::io("write", &path)))?;
-    segment.segment.file.sync().map_err(LogError::io("sync", &path))?;
-    files.sync_directory(&options.directory).map_err(LogError::io("sync", &options.directory))?;
+    segment.publish(files, &options.directory)?;
     Ok(segment)
 }
 
