@@ -112,6 +112,27 @@ fn a_tail_that_contradicts_an_installed_snapshot_is_removed() {
     assert_eq!(read_all(&mut log), [entry(3, 13, 10)]);
 }
 
+/// The snapshot ends behind the log, or in the midst of what was never committed. Raft compares terms
+/// first, so it takes such a log for the longer one either way.
+#[test]
+fn a_log_of_a_later_term_that_an_installed_snapshot_contradicts_is_removed_whole() {
+    for end in [10, 8] {
+        let files = MemoryFiles::new();
+        let mut log = create(&files, 1 << 20);
+        append(&mut log, (1..6).map(|index| entry(1, index, 10))).expect("durable");
+        append(&mut log, (6..10).map(|index| entry(3, index, 10))).expect("durable");
+        let applied = id(2, end);
+        block_on(log.settle_behind(applied)).expect("settled");
+        drop(log);
+        files.crash(|| false);
+        let mut log = reopen(&files, 1 << 20).expect("whole");
+        let state = block_on(log.get_log_state()).expect("known");
+        assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(applied), Some(applied)));
+        append(&mut log, [entry(4, end + 1, 10)]).expect("follows the snapshot");
+        assert_eq!(read_all(&mut log), [entry(4, end + 1, 10)]);
+    }
+}
+
 #[test]
 fn purged_segments_are_deleted_and_the_vote_in_them_survives() {
     let files = MemoryFiles::new();

@@ -212,26 +212,36 @@ impl LogStore {
 
     /// Makes the log agree with a checkpoint that stands at `applied`, for a crash between a
     /// snapshot's installation and the purge that goes with it: if the log has another entry at
-    /// that index, or none, that entry and all behind it were never committed, for the snapshot's
-    /// were; they are removed. Before Raft starts.
+    /// that index, that entry and all behind it were never committed, for the snapshot's were; they
+    /// are removed. Before Raft starts.
+    ///
+    /// A log that ends before that index is purged by Raft itself, unless its last entry is of a later
+    /// term: Raft compares terms first, and would append behind the wrong end. It is purged here.
     pub async fn settle_behind(&mut self, applied: LogId) -> io::Result<()> {
-        let (first, next, purged) = {
-            let view = lock(&self.view);
-            (view.state.first_index(), view.state.next_index().unwrap_or(0), view.state.purged)
-        };
-        if applied.index < first || applied.index >= next {
+        let state = lock(&self.view).state.clone();
+        if applied.index < state.first_index() {
             return Ok(());
         }
-        let mut reader = self.reader();
-        let found = reader.try_get_log_entries(applied.index..applied.index + 1).await?;
-        if found.first().is_some_and(|entry| entry.log_id == applied) {
-            return Ok(());
+        let mut is_changed = false;
+        if state.next_index().is_some_and(|next| applied.index < next) {
+            let mut reader = self.reader();
+            let found = reader.try_get_log_entries(applied.index..applied.index + 1).await?;
+            if found.first().is_some_and(|entry| entry.log_id == applied) {
+                return Ok(());
+            }
+            let before = reader.try_get_log_entries(applied.index.saturating_sub(1)..applied.index).await?;
+            let keep = before.last().map(|entry| entry.log_id).or(state.purged);
+            tracing::warn!(%applied, "the log's end is not the checkpoint's and is removed");
+            self.truncate_after(keep).await?;
+            is_changed = true;
         }
-        let before = reader.try_get_log_entries(applied.index.saturating_sub(1)..applied.index).await?;
-        let keep = before.last().map(|entry| entry.log_id).or(purged);
-        tracing::warn!(%applied, "the log's end is not the checkpoint's and is removed");
-        self.truncate_after(keep).await?;
-        self.flush().await
+        let last = lock(&self.view).state.last;
+        if last > Some(applied) {
+            tracing::warn!(%applied, "the log ends before the checkpoint, in a later term, and is removed");
+            self.purge(applied).await?;
+            is_changed = true;
+        }
+        if is_changed { self.flush().await } else { Ok(()) }
     }
 
     /// Accepts a job: `accept` changes what readers see, and then the job is in the writer's queue.
