@@ -14,6 +14,7 @@ use quorate_core::id::MemberId;
 use quorate_core::reply::ReadResult;
 use quorate_core::request::ReadRequest;
 use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
 
 use super::peers::{PeerRequest, PeerResponse};
 use super::types::{MemberAddress, StoredMembership};
@@ -28,6 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(150);
 
 /// How long the leader may take to note that a learner begins anew.
 const BEGINS_ANEW: Duration = Duration::from_millis(500);
+
+/// How long a removal waits until the member's id is published: the leader looks twice a second.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks of one that waits for that.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Where the leader publishes the membership.
 pub const PUBLISHED: &str = "/zookeeper/config";
@@ -195,7 +201,7 @@ impl Inner {
                 self.raft.trigger().transfer_leader(to).await.map_err(unavailable)?;
                 let mut leadership = self.leadership.clone();
                 let moved = leadership.wait_for(|now| now.leader == Some(MemberId(to)));
-                match tokio::time::timeout(Duration::from_secs(5), moved).await {
+                match timeout(Duration::from_secs(5), moved).await {
                     Ok(Ok(_)) => Ok(()),
                     _ => Err(Error::new(
                         ErrorKind::OutcomeUnknown,
@@ -242,6 +248,7 @@ impl Inner {
     }
 
     async fn remove(&self, member: u64, is_voter: bool) -> Result<(), Error> {
+        self.wait_published(member).await?;
         if is_voter {
             self.steps.take(ChangeMembers::RemoveVoters(BTreeSet::from([member]))).await?;
         }
@@ -249,6 +256,19 @@ impl Inner {
             self.steps.take(ChangeMembers::RemoveNodes(BTreeSet::from([member]))).await?;
         }
         Ok(())
+    }
+
+    /// Waits until a member's id is published: of one that is removed before, nothing would tell that it
+    /// was ever used.
+    async fn wait_published(&self, member: u64) -> Result<(), Error> {
+        let published = async {
+            while !self.ids_used().contains(&member) {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(PUBLISHED_WITHIN, published).await.map_err(|_| {
+            unavailable(format!("member {member} is not published in {PUBLISHED} yet; try again"))
+        })
     }
 
     /// A member begins with an empty disk. If it is a learner that had some of the log, the leader must
@@ -306,7 +326,7 @@ impl Inner {
                 }
             }
         };
-        tokio::time::timeout(CATCH_UP, caught_up).await.unwrap_or_else(|_| {
+        timeout(CATCH_UP, caught_up).await.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Unavailable,
                 format!("learner {member} did not catch up within {} s: is it running?", CATCH_UP.as_secs()),
