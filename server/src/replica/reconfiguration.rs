@@ -105,7 +105,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut steps: mpsc::Receiver<Step>) {
 }
 
 async fn take(inner: &Inner, change: Option<MemberSet>) -> Result<(), Error> {
-    if is_joint(inner) {
+    if is_joint(inner) && !is_broken(Break::ChangeStaysCutShort) {
         settle(inner).await?;
     }
     match change {
