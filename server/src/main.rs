@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use quorate_server::config::{DEFAULT_FILE, Settings};
+use quorate_server::replica::checkpoint;
 use quorate_server::{dev, server};
 
 #[global_allocator]
@@ -74,6 +75,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    checkpoint::abort_on_panic();
     quorate_allocator::give_back_when_threads_end();
     let result = match Arguments::parse().command {
         Command::Dev { members, data_dir, port, zookeeper_port } => {

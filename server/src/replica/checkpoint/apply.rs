@@ -1,6 +1,5 @@
-//! How changes get into the stored blocks: few of them as one batch, many as runs, block by block.
-//!
-//! Runs that are not applied yet are read as an [`Overlay`] over the blocks.
+//! How changes get into the stored blocks: few of them as one batch. Many are runs, which are read as an
+//! [`Overlay`] over the blocks, also when new blocks are made of both.
 
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -13,8 +12,6 @@ use super::database::{Block, Database};
 use super::error::CheckpointError;
 use super::runs::Merge;
 
-/// While runs are applied, so many bytes of changes are taken for one block at a time.
-const STEP_BYTES: usize = 1 << 20;
 /// What a gathered change costs besides its key and value.
 const CHANGE_OVERHEAD: usize = 64;
 
@@ -49,29 +46,6 @@ pub fn plan(
         rest = behind;
     }
     Ok(Some(Plan { writes, growth }))
-}
-
-/// Applies runs block by block; says how many bytes the blocks have grown by. May be repeated after
-/// a crash at any point.
-pub fn apply_runs(database: &Database, directory: &Path, runs: &Range<u32>) -> Result<i64, CheckpointError> {
-    let mut merge = Merge::open(directory, runs)?;
-    let mut growth = 0;
-    while let Some(first) = merge.peek().cloned() {
-        let block = database.block_for(&first)?;
-        let upper = database.block_above(&first)?;
-        let (mut here, mut bytes) = (Vec::new(), 0);
-        while bytes < STEP_BYTES
-            && merge.peek().is_some_and(|key| upper.as_ref().is_none_or(|(upper, _)| *key < upper[..]))
-        {
-            let Some(change) = merge.next()? else { break };
-            bytes += cost(&change);
-            here.push(change);
-        }
-        let writes = update(database, &first, block.as_ref(), &here)?;
-        growth += growth_of(block.as_ref(), &writes);
-        database.write_together(writes)?;
-    }
-    Ok(growth)
 }
 
 fn growth_of(block: Option<&Block>, writes: &[BlockWrite]) -> i64 {

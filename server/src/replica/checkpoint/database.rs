@@ -10,23 +10,27 @@
 //! large, so that sled never moves a page out into a blob file, which it would not sync either;
 //! should there be one nonetheless, it is synced too.
 //!
+//! sled writes over a segment of its file once what was in it has been written elsewhere, and takes its
+//! own flush for proof of that. So whatever must outlive a power loss is changed by one batch at a time,
+//! each synced before the next: until a batch is written whole, sled takes none of it for proof. Before
+//! an open the file is synced too, for sled then trusts what a killed process has left in the page cache.
+//!
 //! sled 0.34 can wait for itself. Its seven threads write buffers, and each of them then wants the
 //! lock on the list of segments; whoever holds that lock may be waiting for the file to be cut short,
 //! which is a task for the same threads. With seven buffers on their way nobody is left for it. So
 //! sled gets no flusher thread, which makes any number of them while it collects garbage (a page
 //! that is replaced collects some too), and who writes waits for sled after [`UNDRAINED_MAX`].
 
-use std::any::Any;
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::blocks::{self, BlockWrite};
 use super::error::CheckpointError;
 use super::meta::{self, CheckpointMeta, MetaError};
+use super::panics;
 use crate::replica::files::{DiskFiles, Files};
 use quorate_core::record_file::PieceError;
 
@@ -62,15 +66,18 @@ pub struct Database {
     tree: Option<sled::Db>,
     /// Bytes written since sled was last waited for.
     undrained: AtomicUsize,
+    /// sled has panicked.
+    is_broken: AtomicBool,
 }
 
 impl Drop for Database {
     /// sled syncs its file when it goes, and panics if that fails: a member that stops because its
     /// disk failed would end by that instead of by its own message. Whoever cannot sync leaves it. If
     /// sled itself could not write, it goes without a sync, and must go: an open file takes its room
-    /// on a full disk even when it has been removed.
+    /// on a full disk even when it has been removed. One that has panicked is not touched again.
     fn drop(&mut self) {
-        if self.drain().is_ok() && self.sync_files().is_err() {
+        let is_broken = self.is_broken.load(Ordering::Relaxed);
+        if is_broken || (self.drain().is_ok() && self.sync_files().is_err()) {
             std::mem::forget(self.tree.take());
         }
     }
@@ -83,13 +90,25 @@ impl Database {
     /// Opens a directory, or makes it.
     pub fn open(path: &Path) -> Result<Database, CheckpointError> {
         remove_half_written(path)?;
+        let is_new = !Database::exists(path);
+        if !is_new {
+            sync_file(&path.join("db")).inspect_err(|_| distrust_cache(path))?;
+        }
         let config =
             sled::Config::new().path(path).cache_capacity(CACHE).segment_size(SEGMENT).flush_every_ms(None);
         for _ in 0..LOCK_TRIES {
             match guarded(path, || config.open())? {
                 Ok(tree) => {
-                    let (path, undrained) = (path.to_path_buf(), AtomicUsize::new(0));
-                    return Ok(Database { path, tree: Some(tree), undrained });
+                    if is_new {
+                        // sled does not, and refuses a directory where it was lost.
+                        sync_file(&path.join("conf"))?;
+                    }
+                    return Ok(Database {
+                        path: path.to_path_buf(),
+                        tree: Some(tree),
+                        undrained: AtomicUsize::new(0),
+                        is_broken: AtomicBool::new(false),
+                    });
                 }
                 Err(error) if !is_locked(&error) => return Err(sled_error(path, error)),
                 Err(_) => std::thread::sleep(LOCK_WAIT),
@@ -118,7 +137,7 @@ impl Database {
         self.sync()
     }
 
-    /// Writes one block; not durable, and not in one step with anything else.
+    /// Writes one block of a checkpoint that is not current yet; not durable.
     pub fn write(&self, write: BlockWrite) -> Result<(), CheckpointError> {
         let bytes = write.value.as_ref().map_or(0, Vec::len);
         self.run(|tree| match write.value {
@@ -129,19 +148,6 @@ impl Database {
             return self.drain();
         }
         Ok(())
-    }
-
-    /// Writes blocks in one step; not durable. A block that is split must never be seen half: what
-    /// moved to the new block would be in neither, and applying the runs again brings back changes only.
-    pub fn write_together(&self, mut writes: Vec<BlockWrite>) -> Result<(), CheckpointError> {
-        match writes.len() {
-            0 => Ok(()),
-            1 => self.write(writes.remove(0)),
-            _ => {
-                self.run(|tree| tree.apply_batch(batch_of(writes)))?;
-                self.drain()
-            }
-        }
     }
 
     /// The block that a record with this key is in, if there is one: the last at or below it.
@@ -199,10 +205,8 @@ impl Database {
     }
 
     fn sync_files(&self) -> Result<(), CheckpointError> {
-        self.sync_blobs()?;
-        let file = self.path.join("db");
-        File::open(&file).and_then(|db| db.sync_data()).map_err(CheckpointError::io("sync", &file))?;
-        sync_directory(&self.path)
+        let synced = self.sync_blobs().and_then(|()| sync_file(&self.path.join("db")));
+        synced.and_then(|()| sync_directory(&self.path)).inspect_err(|_| distrust_cache(&self.path))
     }
 
     fn sync_blobs(&self) -> Result<(), CheckpointError> {
@@ -240,7 +244,13 @@ impl Database {
 
     fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, CheckpointError> {
         let tree = self.tree.as_ref().expect("only dropping takes it");
-        guarded(&self.path, || work(tree))?.map_err(|error| sled_error(&self.path, error))
+        let done = guarded(&self.path, || work(tree));
+        let done = done.inspect_err(|_| self.is_broken.store(true, Ordering::Relaxed))?;
+        done.map_err(|error| sled_error(&self.path, error)).inspect_err(|error| {
+            if matches!(error, CheckpointError::Io { .. }) {
+                distrust_cache(&self.path);
+            }
+        })
     }
 }
 
@@ -270,18 +280,10 @@ fn remove_half_written(path: &Path) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// sled asserts where it meets some kinds of damage. Where panics unwind, that becomes an error
-/// like any other; where they abort, the member stops, which is as safe but says less.
+/// sled asserts where it meets some kinds of damage; that becomes an error like any other.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, CheckpointError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic_text(panic.as_ref());
-        CheckpointError::damaged(path, format!("the store gave up on it: {text}"))
-    })
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
+    panics::catch(work)
+        .map_err(|text| CheckpointError::damaged(path, format!("the store gave up on it: {text}")))
 }
 
 /// sled words this one itself.
@@ -302,7 +304,64 @@ fn sled_error(path: &Path, error: sled::Error) -> CheckpointError {
     }
 }
 
+fn sync_file(path: &Path) -> Result<(), CheckpointError> {
+    File::open(path).and_then(|file| file.sync_data()).map_err(CheckpointError::io("sync", path))
+}
+
+/// What could not be written to the disk the kernel keeps as if it had been. Lets go of it, so that the
+/// next start, and the digest that it checks, see what the disk has. As far as that can be had: the
+/// member stops anyway.
+fn distrust_cache(path: &Path) {
+    let names = DiskFiles.list(path).unwrap_or_default();
+    for file in names.iter().filter_map(|name| File::open(path.join(name)).ok()) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed) {
+            tracing::warn!(path = %path.display(), %error, "the kernel keeps what it could not write");
+        }
+        #[cfg(not(target_os = "linux"))]
+        drop(file);
+    }
+}
+
 /// Makes the names in a directory durable.
 pub fn sync_directory(path: &Path) -> Result<(), CheckpointError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(CheckpointError::io("sync", path))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::IoSliceMut;
+
+    use rustix::io::ReadWriteFlags;
+
+    use super::*;
+
+    /// Whether a file's first bytes can be had without the disk; `None` where the file system does not say.
+    fn is_cached(path: &Path) -> Option<bool> {
+        let (file, mut bytes) = (File::open(path).expect("there"), [0; 512]);
+        match rustix::io::preadv2(&file, &mut [IoSliceMut::new(&mut bytes)], 0, ReadWriteFlags::NOWAIT) {
+            Ok(_) => Some(true),
+            Err(rustix::io::Errno::AGAIN) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_disk_is_read_and_not_the_cache() {
+        const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("checkpoint");
+        let database = Database::open(&path).expect("opens");
+        database.sync().expect("durable");
+        let file = path.join("db");
+        let kind = rustix::fs::statfs(&path).expect("a file system").f_type;
+        if kind == TMPFS || is_cached(&file) != Some(true) {
+            return;
+        }
+        // A file that cannot be synced: it is not there.
+        std::fs::rename(&file, path.join("elsewhere")).expect("renamed");
+        database.sync().expect_err("nothing to sync");
+        assert_eq!(is_cached(&path.join("elsewhere")), Some(false));
+        std::fs::rename(path.join("elsewhere"), &file).expect("renamed");
+    }
 }

@@ -69,6 +69,13 @@ impl CheckpointError {
         move |source| CheckpointError::Io { action, path, source }
     }
 
+    /// Whether there was no room for what was to be written: harmless where it need not be written.
+    pub(super) fn is_lack_of_room(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let CheckpointError::Io { source, .. } = self else { return false };
+        matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+    }
+
     pub(crate) fn damaged(directory: &Path, what: impl Into<String>) -> CheckpointError {
         CheckpointError::Damaged { directory: directory.to_path_buf(), what: what.into() }
     }

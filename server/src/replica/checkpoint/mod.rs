@@ -22,6 +22,7 @@ mod load;
 mod manifest;
 mod memory_store;
 mod meta;
+mod panics;
 mod runs;
 mod sled_store;
 
@@ -35,6 +36,7 @@ pub(crate) use load::check_state;
 pub use load::{check_reaches, load_state};
 pub use memory_store::MemoryCheckpoints;
 pub use meta::{CheckpointMeta, MetaError};
+pub use panics::abort_on_panic;
 pub(crate) use runs::piece_error;
 pub use sled_store::SledCheckpoints;
 

@@ -34,22 +34,38 @@ pub fn file_name(number: u32) -> String {
 
 /// Writes sorted changes, durably; the directory is synced by the caller, once for all runs.
 pub fn write(directory: &Path, number: u32, changes: &[RecordWrite]) -> Result<(), CheckpointError> {
-    let mut run = RunWriter::create(directory, number)?;
-    for change in changes {
-        run.push(change)?;
-    }
-    run.finish()
+    write_run(directory, number, |run| changes.iter().try_for_each(|change| run.push(change)))
 }
 
 /// Makes one run of several, durably, directory included.
 pub fn merge(directory: &Path, runs: &Range<u32>, number: u32) -> Result<(), CheckpointError> {
     let mut merge = Merge::open(directory, runs)?;
-    let mut merged = RunWriter::create(directory, number)?;
-    while let Some(change) = merge.next()? {
-        merged.push(&change)?;
-    }
-    merged.finish()?;
+    write_run(directory, number, |merged| {
+        while let Some(change) = merge.next()? {
+            merged.push(&change)?;
+        }
+        Ok(())
+    })?;
     sync_directory(directory)
+}
+
+/// Writes what `fill` puts into a run, durably; one that fails gives back its room.
+fn write_run(
+    directory: &Path,
+    number: u32,
+    fill: impl FnOnce(&mut RunWriter) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let written = RunWriter::create(directory, number).and_then(|mut run| {
+        fill(&mut run)?;
+        run.finish()
+    });
+    if written.is_err()
+        && let Err(error) = DiskFiles.remove(&directory.join(file_name(number)))
+    {
+        // It is removed at the next open at the latest.
+        tracing::warn!(number, %error, "an unfinished run could not be removed");
+    }
+    written
 }
 
 /// A run being written.

@@ -10,10 +10,10 @@
 //! A small checkpoint becomes visible by one sled batch of blocks and meta. A large one would
 //! rewrite nearly every block, so it is written as sorted runs and *decided* by the manifest. The
 //! runs stay over the blocks, and later checkpoints' over them. When there are many, one is made of
-//! them, which has each key once; when they are as large as the blocks, they are applied, block by
-//! block, in one pass. (The log-structured merge of O'Neil et al. 1996; a pass through sled costs
-//! ten times what merging files does.) A crash on the way means to do it again. A whole new
-//! checkpoint is filled beside the current one and becomes current when CURRENT is replaced.
+//! them, which has each key once; when they are as large as the blocks, new blocks are made of both. (The
+//! log-structured merge of O'Neil et al. 1996; a pass through sled costs ten times what merging files
+//! does.) A crash on the way means to do it again. A whole new checkpoint, such blocks or a snapshot from
+//! a peer, is filled beside the current one and becomes current when CURRENT is replaced.
 //!
 //! sled keeps buffers and pages in memory for as long as it is open: some 80 MB under a large tree,
 //! for seconds of work a minute. So it is open only while there is work.
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 use quorate_core::record::RecordWrite;
 
-use super::apply::{Overlay, apply_runs, cost, plan, sort};
+use super::apply::{Overlay, cost, plan, sort};
 use super::blocks::BlockBuilder;
 use super::database::{Database, sync_directory};
 use super::error::CheckpointError;
@@ -155,6 +155,80 @@ impl SledCheckpoints {
     fn current(&self) -> MutexGuard<'_, Current> {
         self.0.current()
     }
+
+    fn write(&self, mut gathering: Gathering, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        let shared = &self.0;
+        let before = self.current().runs.clone();
+        if before.is_empty() && gathering.next_run == before.end {
+            sort(&mut gathering.changes);
+            let database = shared.database()?;
+            if let Some(plan) = plan(&database, &gathering.changes, shared.batch_bytes)? {
+                database.commit(plan.writes, meta)?;
+                let mut current = self.current();
+                current.meta = Some(meta.clone());
+                current.grow(plan.growth);
+                return Ok(());
+            }
+        }
+        shared.spill(&mut gathering)?;
+        sync_directory(&shared.directory)?;
+        shared.decide(before.start..gathering.next_run, meta)?;
+        self.compact(meta)
+    }
+
+    /// Keeps the runs few, and no larger than the blocks, as far as there is room for that: the
+    /// checkpoint is durable without.
+    fn compact(&self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
+        let directory = &self.0.directory;
+        let (runs, blocks_bytes) = {
+            let current = self.current();
+            (current.runs.clone(), current.blocks_bytes)
+        };
+        let bytes = runs::bytes(directory, &runs)?;
+        if bytes > blocks_bytes.saturating_mul(RUNS_SHARE) && self.apply_runs(bytes, meta)? {
+            return Ok(());
+        }
+        if runs.len() <= RUNS_MAX {
+            return Ok(());
+        }
+        let merged = runs.end..runs.end + 1;
+        if self.0.if_room(bytes, || runs::merge(directory, &runs, merged.start))?.is_none() {
+            return Ok(());
+        }
+        self.0.decide(merged.clone(), meta)?;
+        runs::remove_all_but(directory, &merged)?;
+        let bytes = runs::bytes(directory, &merged)?;
+        if bytes > blocks_bytes {
+            self.apply_runs(bytes, meta)?;
+        }
+        Ok(())
+    }
+
+    /// Makes new blocks of blocks and runs, which are so many bytes, and has them take the place of both;
+    /// false if there is no room. Nothing is written over the old blocks: after a power loss at any
+    /// point, or without room, they and the runs are as they were.
+    fn apply_runs(&self, runs_bytes: u64, meta: &CheckpointMeta) -> Result<bool, CheckpointError> {
+        let bytes = runs_bytes.saturating_add(self.current().blocks_bytes);
+        let Some(applied) = self.0.if_room(bytes, || self.applied(meta))? else { return Ok(false) };
+        applied.finish()?;
+        Ok(true)
+    }
+
+    /// All of the current checkpoint as blocks, durable beside it.
+    fn applied(&self, meta: &CheckpointMeta) -> Result<Box<dyn Replacement>, CheckpointError> {
+        let mut replacement = self.begin_replacement()?;
+        let mut failure = None;
+        self.visit(&mut |key, value| match replacement.add(key, value) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        failure.map_or(Ok(()), Err)?;
+        replacement.seal(meta)?;
+        Ok(replacement)
+    }
 }
 
 impl Shared {
@@ -202,25 +276,6 @@ impl Shared {
         Ok(())
     }
 
-    fn write(&self, mut gathering: Gathering, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
-        let before = self.current().runs.clone();
-        if before.is_empty() && gathering.next_run == before.end {
-            sort(&mut gathering.changes);
-            let database = self.database()?;
-            if let Some(plan) = plan(&database, &gathering.changes, self.batch_bytes)? {
-                database.commit(plan.writes, meta)?;
-                let mut current = self.current();
-                current.meta = Some(meta.clone());
-                current.grow(plan.growth);
-                return Ok(());
-            }
-        }
-        self.spill(&mut gathering)?;
-        sync_directory(&self.directory)?;
-        self.decide(before.start..gathering.next_run, meta)?;
-        self.compact(meta)
-    }
-
     /// Makes these runs count, durably and at once.
     fn decide(&self, runs: Range<u32>, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
         let checkpoint = self.current().number;
@@ -231,43 +286,33 @@ impl Shared {
         Ok(())
     }
 
-    /// Keeps the runs few, and no larger than the blocks.
-    fn compact(&self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
-        let (runs, blocks_bytes) = {
-            let current = self.current();
-            (current.runs.clone(), current.blocks_bytes)
+    /// Does what takes up to so many bytes of the disk and can wait; `None` if it must for lack of room.
+    /// As much should be left: the log needs room too.
+    fn if_room<T>(
+        &self,
+        bytes: u64,
+        work: impl FnOnce() -> Result<T, CheckpointError>,
+    ) -> Result<Option<T>, CheckpointError> {
+        let free = free_bytes(&self.directory);
+        let waits = |why: &dyn std::fmt::Display| {
+            tracing::warn!(
+                needed_mb = bytes >> 20,
+                free_mb = free >> 20,
+                "the changes of the last checkpoints stay in files of their own: {why}. They are safe there, but take \
+                    room, and time at a start; make room"
+            );
         };
-        if runs::bytes(&self.directory, &runs)? > blocks_bytes.saturating_mul(RUNS_SHARE) {
-            return self.apply_runs(meta);
+        if free / 2 < bytes {
+            waits(&"the disk has too little room to put them in order");
+            return Ok(None);
         }
-        if runs.len() <= RUNS_MAX {
-            return Ok(());
+        match work() {
+            Err(error) if error.is_lack_of_room() => {
+                waits(&error);
+                Ok(None)
+            }
+            done => done.map(Some),
         }
-        let merged = runs.end..runs.end + 1;
-        runs::merge(&self.directory, &runs, merged.start)?;
-        self.decide(merged.clone(), meta)?;
-        runs::remove_all_but(&self.directory, &merged)?;
-        if runs::bytes(&self.directory, &merged)? > blocks_bytes {
-            return self.apply_runs(meta);
-        }
-        Ok(())
-    }
-
-    /// Applies the runs to the blocks, which are then what `meta` stands for.
-    fn apply_runs(&self, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
-        let database = self.database()?;
-        let runs = self.current().runs.clone();
-        let growth = apply_runs(&database, &self.directory, &runs)?;
-        // The blocks must be durable before they are said to be what the runs made of them.
-        database.sync()?;
-        database.commit(Vec::new(), meta)?;
-        Manifest::remove(&self.directory)?;
-        {
-            let mut current = self.current();
-            current.runs = 0..0;
-            current.grow(growth);
-        }
-        runs::remove_all_but(&self.directory, &(0..0))
     }
 
     fn spill(&self, gathering: &mut Gathering) -> Result<(), CheckpointError> {
@@ -304,7 +349,7 @@ impl CheckpointStore for SledCheckpoints {
 
     fn commit(&self, ticket: Ticket, meta: &CheckpointMeta) -> Result<(), CheckpointError> {
         let gathering = self.0.take(ticket)?;
-        self.0.write(gathering, meta)
+        self.write(gathering, meta)
     }
 
     fn visit(&self, visitor: Visitor<'_>) -> Result<(), CheckpointError> {
@@ -358,7 +403,7 @@ impl CheckpointStore for SledCheckpoints {
         let newest = checkpoints_in(directory)?.into_keys().max().unwrap_or(0);
         let number = newest + 1;
         let path = directory.join(name_of(number));
-        let database = Database::open(&path)?;
+        let database = Database::open(&path).inspect_err(|_| remove_unfinished(&path))?;
         Ok(Box::new(SledReplacement {
             shared: self.0.clone(),
             number,
@@ -431,13 +476,22 @@ impl Replacement for SledReplacement {
 
 impl Drop for SledReplacement {
     fn drop(&mut self) {
-        if self.database.take().is_some()
-            && let Err(error) = DiskFiles.remove_directory(&self.path)
-        {
-            // It is removed at the next open at the latest.
-            tracing::warn!(path = %self.path.display(), %error, "an unfinished checkpoint could not be removed");
+        if self.database.take().is_some() {
+            remove_unfinished(&self.path);
         }
     }
+}
+
+fn remove_unfinished(path: &Path) {
+    if let Err(error) = DiskFiles.remove_directory(path) {
+        // It is removed at the next open at the latest.
+        tracing::warn!(path = %path.display(), %error, "an unfinished checkpoint could not be removed");
+    }
+}
+
+/// What a file system without an answer has is without bounds.
+fn free_bytes(directory: &Path) -> u64 {
+    rustix::fs::statvfs(directory).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn is_ours(name: &str) -> bool {
@@ -613,11 +667,10 @@ mod tests {
             let few = changes(3, 0, 10);
             note(&mut model, &few);
             checkpoint(&store, few, 2);
-            let runs = store.current().runs.clone();
-            assert!(!runs.is_empty(), "they stay over the blocks");
-            // They are applied; then the member dies before that is noted.
-            let database = store.0.database().expect("open");
-            apply_runs(&database, directory.path(), &runs).expect("applied");
+            assert!(!store.current().runs.is_empty(), "they stay over the blocks");
+            // They are applied; then the member dies before the new blocks are current.
+            std::mem::forget(store.applied(&meta(2)).expect("applied"));
+            store.rest();
         }
         for _ in 0..2 {
             let store = open();
@@ -634,6 +687,43 @@ mod tests {
             assert_eq!(contents(&store), model);
         }
         assert!(store.current().runs.len() <= 2, "twice the blocks: they were applied");
+    }
+
+    /// Blocks that are written over one by one could be lost with the power, and nothing else has them.
+    #[test]
+    fn applying_runs_leaves_the_blocks_below_them_as_they_are() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SledCheckpoints::open_sized(directory.path(), 1000, 50_000).expect("opens");
+        let all = |value| (0..250).map(|key| change(key, Some(value))).collect::<Vec<_>>();
+        checkpoint(&store, all(1)[..2].to_vec(), 1);
+        store.rest();
+        let (before, kept) = (directory.path().join(name_of(1)), directory.path().join("kept"));
+        std::fs::create_dir(&kept).expect("made");
+        std::fs::hard_link(before.join("db"), kept.join("db")).expect("linked");
+        std::fs::copy(before.join("conf"), kept.join("conf")).expect("copied");
+        checkpoint(&store, all(2), 2);
+        assert!(store.current().runs.is_empty(), "they were applied");
+        assert_eq!((contents(&store).len(), before.exists()), (250, false));
+        let below = Database::open(&kept).expect("as it was");
+        assert_eq!(below.meta().expect("readable"), Some(meta(1)));
+        let block = below.first_block().expect("readable").expect("a block");
+        assert_eq!(below.open_block(&block).expect("whole").count(), 2);
+        assert_eq!(below.block_above(&block.0).expect("readable"), None);
+    }
+
+    #[test]
+    fn what_has_no_room_and_can_wait_is_no_failure() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SledCheckpoints::open(directory.path()).expect("opens");
+        let refused = |kind: io::ErrorKind| {
+            let error = CheckpointError::io("write", directory.path())(kind.into());
+            store.0.if_room(1, || Err::<(), _>(error))
+        };
+        assert!(matches!(refused(io::ErrorKind::StorageFull), Ok(None)));
+        assert!(refused(io::ErrorKind::Other).is_err(), "a disk that fails is another matter");
+        let asked = store.0.if_room(u64::MAX, || -> Result<(), _> { panic!("it is not even tried") });
+        assert!(matches!(asked, Ok(None)));
+        assert!(matches!(store.0.if_room(1, || Ok(7)), Ok(Some(7))));
     }
 
     #[test]
