@@ -531,7 +531,10 @@ impl Source {
             (EventKind::NodeCreated | EventKind::NodeDataChanged, Some(Value::Kept(data))) => {
                 self.catalog.put(&event.path, data.as_deref(), &event.stat);
             }
-            (EventKind::NodeCreated | EventKind::NodeDataChanged, _) => self.read(&event.path).await?,
+            (EventKind::NodeCreated | EventKind::NodeDataChanged, _) => {
+                self.catalog.touch(&event.path, event.position.zxid);
+                self.read(&event.path).await?;
+            }
             (EventKind::NodeChildrenChanged, _) => {}
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! All services as the tree shows them, kept up to date by its changes.
 //!
 //! Whoever follows the registry (a member for its doors, an SDK for one service) feeds nodes and
-//! changes in, in order, then settles: that makes one new [`Service`] for each that changed.
+//! changes in, in order, then settles: that makes one new [`Service`] for each that changed. Of a
+//! change whose value has to be read from the node, its transaction is fed in first.
 //!
 //! Invariants:
 //! - a service's version is the last transaction that touched it, and follows from the tree alone:
@@ -108,6 +109,16 @@ impl Catalog {
             Place::Elsewhere => {}
         }
         self.advance(stat.mzxid);
+    }
+
+    /// A transaction that wrote a node's data, though what it wrote is not known: what is read of the
+    /// node afterwards may be later, or nothing.
+    pub fn touch(&mut self, path: &str, zxid: Zxid) {
+        // The data of other nodes is no part of their service.
+        if let Place::Instance(name, _) | Place::Policy(name) = place(path) {
+            self.pending(name, zxid);
+        }
+        self.advance(zxid);
     }
 
     /// A node that is gone.

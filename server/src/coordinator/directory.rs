@@ -291,7 +291,9 @@ impl Inner {
                     self.catalog.put(&body.path, data.as_deref(), &body.stat);
                 }
                 (EventKind::NodeCreated | EventKind::NodeDataChanged, Value::NotKept) => {
-                    // Too large for the event. Deleted meanwhile: that event follows.
+                    // Too large for the event, so the node is read as it is now; what came between is a
+                    // version of its own all the same. Deleted meanwhile: that event follows.
+                    self.catalog.touch(&body.path, body.position.zxid);
                     if let Some((data, stat)) = local.with_state(|state| read_node(state, &body.path)) {
                         self.catalog.put(&body.path, data.as_deref(), &stat);
                     }
@@ -356,4 +358,116 @@ fn read_all(state: &State) -> Vec<Found> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::acl::AclEntry;
+    use quorate_core::command::{Command, Create, Operation, Origin, Stamp};
+    use quorate_core::error::ErrorKind;
+    use quorate_core::id::MemberId;
+    use quorate_core::registry::{Instance, registration};
+    use quorate_core::znode::CreateMode;
+
+    use super::*;
+
+    /// A member's state, and the directory that follows it when it is told to.
+    struct World {
+        local: LocalState,
+        applied: u64,
+        directory: Inner,
+        orders: ServiceName,
+    }
+
+    impl World {
+        fn new() -> World {
+            let local = LocalState::new(MemberId(1), State::new(), 0);
+            let orders: ServiceName = "orders".parse().expect("a valid name");
+            let mut world = World { local, applied: 0, directory: Inner::default(), orders };
+            for (path, _) in world.orders.parents() {
+                let (acl, mode) = (AclEntry::open(), CreateMode::Persistent);
+                world.apply(Operation::Create(Create { path, data: None, acl, mode }));
+            }
+            world
+        }
+
+        /// Applies a write; its transaction.
+        fn apply(&mut self, operation: Operation) -> Zxid {
+            let before = self.local.progress_now().zxid;
+            self.applied += 1;
+            let command = Command { origin: Origin::House, identities: Vec::new(), operation };
+            self.local.apply(self.applied, &Stamp::default(), &[command]);
+            let zxid = self.local.progress_now().zxid;
+            assert!(zxid > before, "the write was refused");
+            zxid
+        }
+
+        fn register(&mut self, instance: &Instance) -> Zxid {
+            let create = registration::register(&self.orders, instance, None, None);
+            self.apply(create.expect("a valid one"))
+        }
+
+        fn rewrite(&mut self, instance: &Instance) -> Zxid {
+            let (path, data) = (self.orders.instance_path(&instance.id), Some(instance.encode()));
+            self.apply(Operation::SetData { path, data, version: -1 })
+        }
+
+        fn remove(&mut self, id: &str) -> Zxid {
+            self.apply(Operation::Delete { path: self.orders.instance_path(id), version: -1 })
+        }
+
+        /// The version that the directory has now.
+        fn refresh(&mut self) -> Zxid {
+            self.directory.refresh(&self.local);
+            self.directory.service(&self.orders).version()
+        }
+
+        /// Ids and weights at a version.
+        fn at(&self, version: Zxid) -> Result<Vec<(String, u32)>, ErrorKind> {
+            let found = self.directory.catalog.service_at(&self.orders, version);
+            let service = found.map_err(|error| error.kind)?.expect("there");
+            let entries = service.entries().iter();
+            Ok(entries.map(|entry| (entry.instance.id.clone(), entry.instance.weight)).collect())
+        }
+    }
+
+    /// Its record is more than an event brings.
+    fn large(id: &str) -> Instance {
+        let mut instance = Instance::new(id, "10.0.0.1", 8000);
+        instance.metadata.insert("notes".into(), "x".repeat(2000));
+        instance
+    }
+
+    fn shown(instances: &[(&str, u32)]) -> Result<Vec<(String, u32)>, ErrorKind> {
+        Ok(instances.iter().map(|(id, weight)| ((*id).to_string(), *weight)).collect())
+    }
+
+    #[test]
+    fn a_version_with_a_large_record_that_was_passed_over_is_never_anothers() {
+        let mut world = World::new();
+        world.refresh();
+        world.register(&large("a"));
+        let first = world.refresh();
+
+        // One that came and went between two looks.
+        let with_b = world.register(&large("b"));
+        let without_b = world.remove("b");
+        assert_eq!(world.refresh(), without_b);
+        assert_eq!(world.at(with_b), Err(ErrorKind::WatchGap));
+        assert_eq!(world.at(first), shown(&[("a", 1)]));
+
+        // One that changed twice.
+        let heavier = world.rewrite(&Instance { weight: 5, ..large("a") });
+        let loaded = world.rewrite(&Instance { weight: 5, load: Some(9), ..large("a") });
+        assert_eq!(world.refresh(), loaded);
+        assert_eq!(world.at(heavier), Err(ErrorKind::WatchGap));
+        assert_eq!(world.at(without_b), shown(&[("a", 1)]));
+        assert_eq!(world.at(loaded), shown(&[("a", 5)]));
+
+        // What the service's own node carries makes no version.
+        let (path, data) = (world.orders.path(), Some(vec![0; 2000].into()));
+        let noted = world.apply(Operation::SetData { path, data, version: -1 });
+        assert_eq!(world.refresh(), loaded);
+        assert_eq!(world.at(noted), shown(&[("a", 5)]));
+    }
 }
