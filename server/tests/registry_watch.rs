@@ -43,10 +43,14 @@ impl World {
     }
 
     async fn register(&self, id: &str, weight: u32) {
+        self.register_release(id, weight, "").await;
+    }
+
+    async fn register_release(&self, id: &str, weight: u32, release: &str) {
         let ports = [("main".to_string(), 8000)].into();
-        let address = "10.0.0.1".into();
-        let instance =
-            Some(v1::Instance { id: id.into(), address, ports, weight: Some(weight), ..Default::default() });
+        let (address, version) = ("10.0.0.1".into(), release.into());
+        let instance = v1::Instance { id: id.into(), address, ports, version, ..Default::default() };
+        let instance = Some(v1::Instance { weight: Some(weight), ..instance });
         let (service, credentials) = (SERVICE.into(), owner());
         let request = v1::RegisterRequest { service, instance, credentials, ..Default::default() };
         self.registry().register(request).await.expect("registered");
@@ -68,11 +72,25 @@ impl World {
         self.nodes().set_acl(request).await.expect("set");
     }
 
+    /// Removes the service with everything in it.
+    async fn delete_service(&self) {
+        let delete = v1::DeleteRequest { path: name().path(), recursive: true, ..Default::default() };
+        self.nodes().delete(delete).await.expect("deleted");
+    }
+
     /// Follows the service as somebody whom nobody knows.
     async fn follow(&self, since_version: Option<u64>) -> Streaming<News> {
-        let request =
-            v1::WatchServiceRequest { service: SERVICE.into(), since_version, ..Default::default() };
+        self.follow_as(v1::WatchServiceRequest { since_version, ..Default::default() }).await
+    }
+
+    async fn follow_as(&self, request: v1::WatchServiceRequest) -> Streaming<News> {
+        let request = v1::WatchServiceRequest { service: SERVICE.into(), ..request };
         self.registry().watch_service(request).await.expect("followed").into_inner()
+    }
+
+    async fn follow_ring(&self) -> Streaming<v1::GetRingResponse> {
+        let request = v1::WatchRingRequest { service: SERVICE.into(), ..Default::default() };
+        RingClient::new(self.channel.clone()).watch_ring(request).await.expect("followed").into_inner()
     }
 }
 
@@ -84,7 +102,7 @@ fn owner() -> Vec<v1::Credential> {
     vec![v1::Credential { scheme: "digest".into(), credential: OWNER.to_vec().into() }]
 }
 
-async fn next(stream: &mut Streaming<News>) -> News {
+async fn next<M>(stream: &mut Streaming<M>) -> M {
     let news = timeout(PATIENCE, stream.message()).await.expect("told in time");
     news.expect("goes on").expect("goes on")
 }
@@ -114,9 +132,7 @@ async fn whoever_comes_again_to_a_service_that_is_gone_is_told_to_forget_what_it
     let again = next(&mut world.follow(Some(known.version)).await).await;
     assert_eq!((shown(&again), again.version), ((false, vec![], vec![]), known.version));
 
-    let path = name().path();
-    let delete = v1::DeleteRequest { path, recursive: true, ..Default::default() };
-    world.nodes().delete(delete).await.expect("deleted");
+    world.delete_service().await;
     let mut resumed = world.follow(Some(known.version)).await;
     assert_eq!(shown(&next(&mut resumed).await), (true, vec![], vec![]));
     let mut rings = RingClient::new(world.channel.clone());
@@ -160,4 +176,58 @@ async fn the_going_of_an_instance_is_told_to_those_who_may_know_of_it() {
     world.deregister("later").await;
     world.deregister("open").await;
     assert_eq!(shown(&next(&mut stream).await), (false, vec![], vec!["open"]));
+}
+
+#[tokio::test]
+async fn nothing_is_said_of_instances_that_were_not_asked_for() {
+    let world = World::start().await;
+    world.register_release("old", 1, "v1").await;
+    world.register_release("new", 1, "v2").await;
+    let filter = Some(v1::InstanceFilter { version: "v2".into(), ..Default::default() });
+    let request = v1::WatchServiceRequest { filter, ..Default::default() };
+    let mut stream = world.follow_as(request).await;
+    assert_eq!(shown(&next(&mut stream).await), (true, vec!["new"], vec![]));
+    // It changes and goes.
+    world.register_release("old", 2, "v1").await;
+    world.deregister("old").await;
+    world.register_release("new", 2, "v2").await;
+    assert_eq!(shown(&next(&mut stream).await), (false, vec!["new"], vec![]));
+    // One that is not asked for any more is gone, and told so once.
+    world.register_release("new", 2, "v1").await;
+    assert_eq!(shown(&next(&mut stream).await), (false, vec![], vec!["new"]));
+    world.register_release("new", 3, "v1").await;
+    world.deregister("new").await;
+    world.register_release("later", 1, "v2").await;
+    assert_eq!(shown(&next(&mut stream).await), (false, vec!["later"], vec![]));
+}
+
+#[tokio::test]
+async fn a_ring_is_told_when_it_differs_and_not_for_loads() {
+    let world = World::start().await;
+    world.register("a", 1).await;
+    let mut stream = world.follow_ring().await;
+    let members = |ring: &v1::GetRingResponse| -> Vec<(String, u32)> {
+        ring.members.iter().map(|member| (member.instance_id.clone(), member.weight)).collect()
+    };
+    assert_eq!(members(&next(&mut stream).await), [("a".to_string(), 1)]);
+    // Another version, whose ring is the same.
+    world.register_release("a", 1, "v2").await;
+    world.register("a", 2).await;
+    assert_eq!(members(&next(&mut stream).await), [("a".to_string(), 2)]);
+    let drain = v1::SetModeRequest {
+        service: SERVICE.into(),
+        instance_id: "a".into(),
+        mode: v1::Mode::Draining.into(),
+        credentials: owner(),
+        ..Default::default()
+    };
+    world.registry().set_mode(drain).await.expect("drains");
+    let drained = next(&mut stream).await;
+    assert_eq!((members(&drained), drained.draining), (vec![], vec!["a".to_string()]));
+    // The service goes and comes again.
+    world.delete_service().await;
+    let gone = next(&mut stream).await;
+    assert_eq!((members(&gone), gone.draining), (vec![], vec![]));
+    world.register("b", 1).await;
+    assert_eq!(members(&next(&mut stream).await), [("b".to_string(), 1)]);
 }

@@ -317,7 +317,7 @@ impl Keeper {
 }
 
 /// One follower of a service. An id is told to be gone only if the follower knows of it: one that it
-/// may not read is hidden from it for good.
+/// did not ask for it never had, and one that it may not read is hidden from it for good.
 struct Watching {
     coordinator: Coordinator,
     name: ServiceName,
@@ -368,7 +368,7 @@ impl Watching {
         for entry in &delta.put {
             let id = &entry.instance.id;
             let is_visible = visible.next_if(|next| Arc::ptr_eq(next, entry)).is_some();
-            let was_known = last.entry(id).is_some() && !self.hidden.remove(id);
+            let was_known = self.knew(&last, id);
             if is_visible && self.filter.matches(&entry.instance) {
                 put.push(entry.as_ref().into());
             } else if was_known {
@@ -378,7 +378,7 @@ impl Watching {
                 self.hidden.insert(id.clone());
             }
         }
-        removed.extend(delta.removed.into_iter().filter(|id| !self.hidden.remove(id)));
+        removed.extend(delta.removed.into_iter().filter(|id| self.knew(&last, id)));
         v1::WatchServiceResponse {
             snapshot,
             put,
@@ -387,6 +387,12 @@ impl Watching {
             policy_removed: !snapshot && delta.policy == Some(None),
             version: now.version().0,
         }
+    }
+
+    /// Whether the follower was told of an instance of `last`. It is not counted as hidden any more.
+    fn knew(&mut self, last: &Service, id: &str) -> bool {
+        let was_hidden = self.hidden.remove(id);
+        !was_hidden && last.entry(id).is_some_and(|entry| self.filter.matches(&entry.instance))
     }
 }
 

@@ -7,9 +7,10 @@ use futures_util::Stream;
 use quorate_core::acl::Identity;
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::Zxid;
+use quorate_core::registry::Status::Draining;
 use quorate_core::registry::{Entry, Service, ServiceName};
 use quorate_core::request::Consistency;
-use quorate_core::ring::hash_key;
+use quorate_core::ring::{Ring as ConsistentRing, hash_key};
 use quorate_proto::convert::consistency_or_default;
 use quorate_proto::convert::ring::ring;
 use quorate_proto::v1;
@@ -86,6 +87,24 @@ impl RingDoor {
     }
 }
 
+/// What a follower has.
+struct Told {
+    ring: Arc<ConsistentRing>,
+    message: v1::GetRingResponse,
+}
+
+impl Told {
+    /// Whether a version has the same ring, as far as that is seen without comparing points: versions
+    /// whose members are the same share it.
+    fn is_ring_of(&self, service: &Service) -> bool {
+        let now = service.ring();
+        let draining = service.entries().iter().filter(|entry| entry.instance.status() == Draining);
+        Arc::ptr_eq(&now.ring, &self.ring)
+            && now.is_panicking == self.message.panicking
+            && draining.map(|entry| &entry.instance.id).eq(&self.message.draining)
+    }
+}
+
 /// A stream of answers.
 type Streamed<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
@@ -112,33 +131,39 @@ impl v1::ring_server::Ring for RingDoor {
         let following = self.callers.coordinator.follow_service(&name);
         self.service_in_full(&name, 0, &identities).await.map_err(refused)?;
         let coordinator = self.callers.coordinator.clone();
-        let state = (following, None::<v1::GetRingResponse>);
+        let state = (following, None::<Told>);
         let rings = futures_util::stream::unfold(Some(state), move |state| {
             let (coordinator, name, identities) = (coordinator.clone(), name.clone(), identities.clone());
             async move {
-                let (mut following, last) = state?;
+                let (mut following, mut last) = state?;
                 loop {
                     if last.is_some() {
                         following.changed().await.ok()?;
                     }
                     let service = following.borrow_and_update().clone();
+                    // Health and load change a service's version more often than its ring.
+                    if last.as_ref().is_some_and(|last| last.is_ring_of(&service)) {
+                        continue;
+                    }
                     let entries = service.entries();
                     if coordinator.visible(&name, entries, &identities).len() < entries.len() {
-                        // Gone meanwhile, or hidden: a version without it follows, or nothing does.
+                        // Gone meanwhile, or hidden: another version follows (of a service that is gone
+                        // it is 0), or nothing does.
                         let current = coordinator.service(&name);
-                        if current.version() > service.version() {
+                        if current.version() != service.version() {
                             continue;
                         }
                         return Some((Err(refused(Error::new(ErrorKind::NoAuth, name.path()))), None));
                     }
-                    let now = ring(&service);
-                    // Health and load change a service's version more often than its ring.
+                    let now = Told { ring: service.ring().ring.clone(), message: ring(&service) };
                     let is_same = last.as_ref().is_some_and(|last| {
-                        let same = v1::GetRingResponse { version: now.version, ..last.clone() };
-                        same == now
+                        let message = &now.message;
+                        *message == v1::GetRingResponse { version: message.version, ..last.message.clone() }
                     });
-                    if !is_same {
-                        return Some((Ok(now.clone()), Some((following, Some(now)))));
+                    let told = (!is_same).then(|| now.message.clone());
+                    last = Some(now);
+                    if let Some(told) = told {
+                        return Some((Ok(told), Some((following, last))));
                     }
                 }
             }
