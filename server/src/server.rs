@@ -32,6 +32,8 @@ use crate::zoo_cfg;
 
 /// How long clients get to notice that this member stops.
 const DRAIN: Duration = Duration::from_millis(300);
+/// Memory that is free goes back to the system this often.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 /// How long the process waits for what still runs on threads: a name that no server knows is looked up
 /// for longer than anybody who stops a member waits.
 const LEFT_BEHIND: Duration = Duration::from_secs(3);
@@ -213,6 +215,7 @@ pub async fn serve(
     tasks.push(TaskGuard::spawn("health checks", checks));
     tasks.push(TaskGuard::spawn("grpc door", grpc));
     tasks.push(TaskGuard::spawn("ready", announce(replica.clone(), ready)));
+    tasks.push(TaskGuard::spawn("memory", give_back_memory()));
     tracing::info!(
         member = %config.member,
         clients = %config.client_listen,
@@ -262,6 +265,14 @@ pub struct Rooms {
     pub local: Arc<LocalState>,
     /// Its tasks; they end when these are dropped.
     pub tasks: Vec<TaskGuard>,
+}
+
+/// What was needed for a moment (a large request, a checkpoint) is not kept for good.
+async fn give_back_memory() {
+    loop {
+        tokio::time::sleep(GIVE_BACK).await;
+        quorate_allocator::give_back();
+    }
 }
 
 /// Whether this member may take part; waits until that is known.
