@@ -1,10 +1,8 @@
 //! From the stored checkpoint to a state in memory, verified.
 
-use std::ops::ControlFlow;
-
 use quorate_core::state::{State, StateLoader};
 
-use super::{CheckpointError, CheckpointMeta, CheckpointStore};
+use super::{CheckpointError, CheckpointMeta, CheckpointStore, try_visit};
 use crate::replica::types::LogId;
 
 /// Loads the durable checkpoint; `None` if there was never one.
@@ -20,17 +18,9 @@ pub fn load_state(
 ) -> Result<Option<(State, CheckpointMeta)>, CheckpointError> {
     let Some(meta) = store.meta()? else { return Ok(None) };
     let mut loader = StateLoader::with_index_seed(index_seed);
-    let mut failure = None;
-    store.visit(&mut |key, value| match loader.push(key, value) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failure = Some(error);
-            ControlFlow::Break(())
-        }
+    try_visit(store, |key, value| {
+        loader.push(key, value).map_err(|error| CheckpointError::damaged(place, error.to_string()))
     })?;
-    if let Some(error) = failure {
-        return Err(CheckpointError::damaged(place, error.to_string()));
-    }
     let state = loader.finish().map_err(|error| CheckpointError::damaged(place, error.to_string()))?;
     check_state(&state, &meta).map_err(|what| CheckpointError::damaged(place, what))?;
     Ok(Some((state, meta)))

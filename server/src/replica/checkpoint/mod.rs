@@ -47,6 +47,25 @@ pub struct Ticket(u64);
 /// Told each record in the order of the keys; says whether to go on.
 pub type Visitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// Visits the durable checkpoint's records until `take` refuses one.
+///
+/// # Errors
+/// What `take` refused it with, or the store's own.
+pub fn try_visit(
+    store: &dyn CheckpointStore,
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let mut outcome = Ok(());
+    store.visit(&mut |key, value| match take(key, value) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            outcome = Err(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    outcome
+}
+
 /// Where checkpoints are kept. One thread writes; `meta` may be asked from anywhere.
 ///
 /// # The implementer's duty

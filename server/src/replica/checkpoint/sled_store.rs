@@ -32,7 +32,7 @@ use super::database::{Database, sync_directory};
 use super::error::CheckpointError;
 use super::manifest::{self, Manifest};
 use super::runs;
-use super::{CheckpointMeta, CheckpointStore, Replacement, Ticket, Visitor};
+use super::{CheckpointMeta, CheckpointStore, Replacement, Ticket, Visitor, try_visit};
 use crate::replica::files::{self, DiskFiles, Files};
 
 const CURRENT: &str = "CURRENT";
@@ -217,15 +217,7 @@ impl SledCheckpoints {
     /// All of the current checkpoint as blocks, durable beside it.
     fn applied(&self, meta: &CheckpointMeta) -> Result<Box<dyn Replacement>, CheckpointError> {
         let mut replacement = self.begin_replacement()?;
-        let mut failure = None;
-        self.visit(&mut |key, value| match replacement.add(key, value) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        failure.map_or(Ok(()), Err)?;
+        try_visit(self, |key, value| replacement.add(key, value))?;
         replacement.seal(meta)?;
         Ok(replacement)
     }

@@ -17,7 +17,6 @@ mod rebuild;
 mod receiver;
 
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ pub use reader::SnapshotReader;
 pub use rebuild::{OpenCheckpoints, OpenedCheckpoint, open_or_rebuild};
 pub use receiver::{Received, SnapshotReceiver};
 
-use super::checkpoint::{CheckpointError, CheckpointMeta, CheckpointStore};
+use super::checkpoint::{CheckpointError, CheckpointMeta, CheckpointStore, try_visit};
 use super::files::{self, Files, TEMPORARY_ENDING};
 use quorate_core::record_file::{self, ChunkWriter, Kind};
 
@@ -165,22 +164,12 @@ impl SnapshotStore {
         put(&record_file::encode_header(Kind::Snapshot, &meta.encode()))
             .map_err(CheckpointError::io("write", path))?;
         let mut writer = ChunkWriter::new(CHUNK);
-        let mut failure = None;
-        checkpoints.visit(&mut |key, value| {
-            let Some(chunk) = writer.push(key, Some(value)) else { return ControlFlow::Continue(()) };
-            match put(&chunk) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+        try_visit(checkpoints, |key, value| match writer.push(key, Some(value)) {
+            Some(chunk) => put(&chunk).map_err(CheckpointError::io("write", path)),
+            None => Ok(()),
         })?;
         let (last, footer) = writer.finish();
-        let ended = match failure {
-            Some(error) => Err(error),
-            None => last.map_or(Ok(()), |chunk| put(&chunk)).and_then(|()| put(&footer)),
-        };
+        let ended = last.map_or(Ok(()), |chunk| put(&chunk)).and_then(|()| put(&footer));
         ended.and_then(|()| file.sync()).map_err(CheckpointError::io("write", path))
     }
 
