@@ -242,6 +242,11 @@ pub enum MultiOperation {
 /// everybody who queues for a lock. Where one is queued, other children of the lock's node are no contenders.
 pub const CONTENDER: &str = "lock-";
 
+/// Whether a child of a lock's node, by its name, queues for the lock.
+pub fn is_contender(name: &str) -> bool {
+    name.strip_prefix(CONTENDER).is_some_and(|number| !number.is_empty())
+}
+
 /// A condition on the state that a transaction can be made to depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Guard {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::change::EventKind;
-use quorate_core::command::CONTENDER;
+use quorate_core::command::{CONTENDER, is_contender};
 use quorate_core::error::ErrorKind;
 use quorate_core::id::Zxid;
 use quorate_core::reply::Child;
@@ -98,7 +98,7 @@ impl Contender {
     fn before_in(&self, queue: Children) -> Result<Vec<(String, Option<Bytes>)>> {
         let mut children = queue.children;
         children.truncate(self.place(&children)?);
-        let before = children.into_iter().filter(is_contender);
+        let before = children.into_iter().filter(|child| is_contender(&child.name));
         Ok(before.map(|child| (child.name, child.data)).collect())
     }
 
@@ -138,7 +138,7 @@ impl Contender {
         let list = self.client.list(&self.parent).consistency(Consistency::Session);
         let (list, change) = list.and_watch().await?;
         let before = &list.children[..self.place(&list.children)?];
-        Ok((before.iter().filter(|child| is_contender(child)).count(), change))
+        Ok((before.iter().filter(|child| is_contender(&child.name)).count(), change))
     }
 
     fn place(&self, children: &[Child]) -> Result<usize> {
@@ -243,11 +243,6 @@ pub(super) async fn fired(change: OneShot) -> Result<Option<EventKind>> {
 /// The path of a child.
 pub(super) fn child(parent: &str, name: &str) -> String {
     if parent == "/" { format!("/{name}") } else { format!("{parent}/{name}") }
-}
-
-/// Whether a lock's child queues for it.
-pub(super) fn is_contender(child: &Child) -> bool {
-    child.name.strip_prefix(CONTENDER).is_some_and(|number| !number.is_empty())
 }
 
 fn lost(token: Zxid) -> Error {

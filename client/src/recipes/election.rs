@@ -1,11 +1,12 @@
 //! An election: a lock whose holder, the leader, proclaims a value that everybody can follow.
 
 use bytes::Bytes;
+use quorate_core::command::is_contender;
 use quorate_core::error::ErrorKind;
 use quorate_core::id::Zxid;
 use quorate_core::request::Consistency;
 
-use super::contender::{Contender, child, is_contender};
+use super::contender::{Contender, child};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
@@ -78,7 +79,7 @@ impl Election {
             Err(error) if error.kind() == ErrorKind::NoNode => return Ok(None),
             Err(error) => return Err(error),
         };
-        let first = children.into_iter().find(is_contender);
+        let first = children.into_iter().find(|child| is_contender(&child.name));
         Ok(first.map(|first| Leader {
             path: child(&self.path, &first.name),
             token: first.stat.expect("asked for").czxid,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::State;
 use super::transaction::{Transaction, next_version};
 use crate::acl::{self, AclEntry, Permissions};
-use crate::command::{CONTENDER, Create, Guard};
+use crate::command::{CONTENDER, Create, Guard, is_contender};
 use crate::error::{Error, ErrorKind};
 use crate::path;
 use crate::reply::WriteResult;
@@ -203,7 +203,7 @@ impl State {
     /// the first child's.
     fn holder(&self, lock: Slot) -> Option<Slot> {
         let next = self.tree.children(lock, Some(CONTENDER)).next();
-        next.filter(|child| self.tree.node(*child).name().starts_with(CONTENDER))
+        next.filter(|child| is_contender(self.tree.node(*child).name()))
             .or_else(|| self.tree.children(lock, None).next())
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::acl::{AclEntry, Identity};
-use quorate_core::command::{CONTENDER, CloseReason, Create, Operation, RequestId};
+use quorate_core::command::{CONTENDER, CloseReason, Create, Operation, RequestId, is_contender};
 use quorate_core::error::{Error, ErrorKind};
 use quorate_core::id::{SessionId, WriteNumber, Zxid};
 use quorate_core::reply::{Child, ReadReply, ReadResult, WriteResult};
@@ -137,7 +137,7 @@ pub async fn holder(
         [
             Ok(ReadResult::Children { children: first, .. }),
             Ok(ReadResult::Children { children: all, .. }),
-        ] => (first.first().filter(is_contender), all),
+        ] => (first.first().filter(|child| is_contender(&child.name)), all),
         [Err(error), ..] if error.kind == ErrorKind::NoNode => (None, &Vec::new()),
         [Err(error), ..] | [_, Err(error)] => return Err(error.clone()),
         other => return Err(Error::new(ErrorKind::Internal, format!("lists answered {other:?}"))),
@@ -146,13 +146,10 @@ pub async fn holder(
         path: format!("{}/{name}", path.trim_end_matches('/')),
         token: stat.map_or(0, |stat| stat.czxid.0),
         data: data.clone(),
-        waiting: u32::try_from(all.iter().filter(is_contender).count() - 1).unwrap_or(u32::MAX),
+        waiting: u32::try_from(all.iter().filter(|child| is_contender(&child.name)).count() - 1)
+            .unwrap_or(u32::MAX),
     });
     Ok((holder, reply.zxid))
-}
-
-fn is_contender(child: &&Child) -> bool {
-    child.name.starts_with(CONTENDER)
 }
 
 /// Creates a lock's node and those above it.
