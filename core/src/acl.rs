@@ -84,9 +84,9 @@ impl Identity {
 /// look at every entry.
 pub const ACL_ENTRIES_MAX: usize = 256;
 
-/// The longest id of an entry. Lists are interned and outlive their nodes in the change log, which counts
-/// the changes alone.
-const ID_BYTES_MAX: usize = 1024;
+/// The longest id of an entry, and of an identity that a member takes for proved. Lists are interned and
+/// outlive their nodes in the change log, which counts the changes alone.
+pub const ID_BYTES_MAX: usize = 1024;
 
 /// Whether these identities have one of `wanted` by this list. The superuser has all; an empty list is open.
 pub fn permits(list: &[AclEntry], wanted: Permissions, identities: &[Identity]) -> bool {

@@ -216,7 +216,6 @@ impl State {
                 czxid: node.czxid,
                 mzxid: node.mzxid,
                 pzxid: node.pzxid,
-                mtime: node.mtime,
                 kind,
                 childless: self.tree.children_count(slot) == 0,
             }

@@ -3,7 +3,7 @@
 use crate::acl::Identity;
 use crate::change::Change;
 use crate::error::Error;
-use crate::id::{AttachEpoch, MemberId, SessionId, Timestamp, WriteNumber, Zxid};
+use crate::id::{AttachEpoch, MemberId, SessionId, WriteNumber, Zxid};
 use crate::reply::WriteReply;
 
 /// Who reads.
@@ -75,8 +75,6 @@ pub struct ExpirableNode {
     pub mzxid: Zxid,
     /// Its last child change.
     pub pzxid: Zxid,
-    /// The time of its last data change.
-    pub mtime: Timestamp,
     /// Why it may go.
     pub kind: Expirable,
     /// Only a childless node may go.

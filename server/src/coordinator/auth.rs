@@ -5,15 +5,13 @@
 
 use std::net::IpAddr;
 
-use quorate_core::acl::{self, Identity};
+use quorate_core::acl::{self, ID_BYTES_MAX, Identity};
 use quorate_core::error::{Error, ErrorKind};
 
 use crate::config::SecretDigest;
 
 /// Identities that one caller may have: each of its writes takes all of them through the log.
 const IDENTITIES_MAX: usize = 64;
-/// The longest id that can be proved, and that an ACL's entry may name.
-const ID_BYTES_MAX: usize = 1024;
 /// The longest credential that is looked at.
 const CREDENTIAL_BYTES_MAX: usize = 64 << 10;
 /// Of an unknown scheme so many letters are told.

@@ -152,7 +152,8 @@ impl NodeAges {
 }
 
 impl Coordinator {
-    /// Runs the timers while this member leads, for as long as it lives.
+    /// Runs the timers for as long as this member lives: it ends sessions and removes nodes while it leads,
+    /// and looks at the nodes always.
     pub async fn run_expiry(self) {
         let leadership = self.shared.replica.leadership();
         let mut term_served = None;
@@ -264,7 +265,7 @@ impl Coordinator {
 
 #[cfg(test)]
 mod tests {
-    use quorate_core::id::{MemberId, Timestamp, WriteNumber};
+    use quorate_core::id::{MemberId, WriteNumber};
 
     use super::*;
 
@@ -273,7 +274,7 @@ mod tests {
     fn node(path: &str, changed: u64, kind: Expirable) -> ExpirableNode {
         let (czxid, mzxid, pzxid) = (Zxid(1), Zxid(changed), Zxid(1));
         let path = path.into();
-        ExpirableNode { path, czxid, mzxid, pzxid, mtime: Timestamp(0), kind, childless: true }
+        ExpirableNode { path, czxid, mzxid, pzxid, kind, childless: true }
     }
 
     fn with_ttl(changed: u64) -> Vec<ExpirableNode> {
