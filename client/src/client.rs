@@ -228,10 +228,10 @@ impl Client {
         let mut forbidden = None;
         for creation in creations {
             match creation.await {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NodeExists => {}
+                Ok(_) => forbidden = None,
+                Err(error) if error.kind() == ErrorKind::NodeExists => forbidden = None,
                 // Said of a node that exists, too, whose parent may not be written.
-                Err(error) if error.kind() == ErrorKind::NoAuth => forbidden = forbidden.or(Some(error)),
+                Err(error) if error.kind() == ErrorKind::NoAuth => forbidden = Some(error),
                 Err(error) if error.kind() == ErrorKind::NoNode => return Err(forbidden.unwrap_or(error)),
                 Err(error) => return Err(error),
             }
