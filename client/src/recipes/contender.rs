@@ -170,7 +170,7 @@ impl Contender {
     /// Waits until this contender's own node is gone, or the session is over; says which.
     pub(super) async fn lost(&self) -> Error {
         loop {
-            match self.gone(self.name()).await {
+            match self.gone_or_anothers().await {
                 Ok(()) => return lost(self.token()),
                 // Nothing is lost yet: it could not be asked.
                 Err(error) if error.is_retryable() => tokio::time::sleep(ASK_AGAIN).await,
@@ -179,13 +179,21 @@ impl Contender {
         }
     }
 
-    /// Takes the node away and waits for it. A node that is gone already is no failure.
-    pub(super) async fn leave(mut self) -> Result<()> {
-        match self.client.delete(self.path()).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NoNode => {}
-            Err(error) => return Err(error),
+    /// Waits until the own node is gone. Where the parent was made anew, another may have its name.
+    async fn gone_or_anothers(&self) -> Result<()> {
+        loop {
+            let (stat, changed) = self.watched(self.name()).await?;
+            let is_own = stat.is_some_and(|stat| stat.czxid == self.token());
+            if !is_own || fired(changed).await? == Some(EventKind::NodeDeleted) {
+                return Ok(());
+            }
         }
+    }
+
+    /// Takes the node away and waits for it. A node that is gone already is no failure, and one that is
+    /// another's by now stays.
+    pub(super) async fn leave(mut self) -> Result<()> {
+        self.client.delete_own(self.path(), self.token()).await?;
         self.is_gone = true;
         Ok(())
     }
@@ -243,6 +251,14 @@ pub(super) async fn fired(change: OneShot) -> Result<Option<EventKind>> {
 /// The path of a child.
 pub(super) fn child(parent: &str, name: &str) -> String {
     if parent == "/" { format!("/{name}") } else { format!("{parent}/{name}") }
+}
+
+/// A listed node's Stat. Members leave it out where the caller may not read the node.
+pub(super) fn readable(path: &str, stat: Option<Stat>) -> Result<Stat> {
+    stat.ok_or_else(|| {
+        let error = quorate_core::error::Error::new(ErrorKind::NoAuth, format!("no READ on {path}"));
+        Error::Refused { error, zxid: Zxid(0) }
+    })
 }
 
 fn lost(token: Zxid) -> Error {

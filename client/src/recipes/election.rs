@@ -6,7 +6,7 @@ use quorate_core::error::ErrorKind;
 use quorate_core::id::Zxid;
 use quorate_core::request::Consistency;
 
-use super::contender::{Contender, child};
+use super::contender::{Contender, child, readable};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
@@ -80,11 +80,12 @@ impl Election {
             Err(error) => return Err(error),
         };
         let first = children.into_iter().find(|child| is_contender(&child.name));
-        Ok(first.map(|first| Leader {
-            path: child(&self.path, &first.name),
-            token: first.stat.expect("asked for").czxid,
-            value: first.data,
-        }))
+        let leader = |first: quorate_core::reply::Child| {
+            let path = child(&self.path, &first.name);
+            let token = readable(&path, first.stat)?.czxid;
+            Ok(Leader { path, token, value: first.data })
+        };
+        first.map(leader).transpose()
     }
 }
 

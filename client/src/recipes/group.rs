@@ -5,7 +5,7 @@ use quorate_core::error::ErrorKind;
 use quorate_core::id::Zxid;
 use quorate_core::request::Consistency;
 
-use super::contender::{Contender, child};
+use super::contender::{Contender, child, readable};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
@@ -77,12 +77,12 @@ impl Group {
             Err(error) if error.kind() == ErrorKind::NoNode => Vec::new(),
             Err(error) => return Err(error),
         };
-        let member = |found: quorate_core::reply::Child| Member {
-            path: child(&self.path, &found.name),
-            token: found.stat.expect("asked for").czxid,
-            data: found.data,
+        let member = |found: quorate_core::reply::Child| {
+            let path = child(&self.path, &found.name);
+            let token = readable(&path, found.stat)?.czxid;
+            Ok(Member { path, token, data: found.data })
         };
-        Ok(children.into_iter().map(member).collect())
+        children.into_iter().map(member).collect()
     }
 }
 

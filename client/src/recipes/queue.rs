@@ -110,10 +110,13 @@ impl Queue {
                 .children
                 .into_iter()
                 .filter(|child| child.name.starts_with(PREFIX))
-                .map(|item| Item {
-                    path: child(&self.path, &item.name),
-                    token: item.stat.expect("asked for").czxid,
-                    data: item.data.unwrap_or_default(),
+                // An item that this client may not read is for others.
+                .filter_map(|item| {
+                    Some(Item {
+                        path: child(&self.path, &item.name),
+                        token: item.stat?.czxid,
+                        data: item.data.unwrap_or_default(),
+                    })
                 })
                 .collect();
             if !items.is_empty() {

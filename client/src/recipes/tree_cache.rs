@@ -182,7 +182,8 @@ impl Follower {
                 };
                 for found in children {
                     let path = child(parent, &found.name);
-                    let stat = found.stat.expect("asked for");
+                    // What may not be read, and what is below it, is left out.
+                    let Some(stat) = found.stat else { continue };
                     if stat.num_children > 0 {
                         next.push(path.clone());
                     }

@@ -240,11 +240,12 @@ impl State {
         if path::is_reserved(path) {
             return Err(Error::new(ErrorKind::BadArguments, format!("{path} is reserved")));
         }
-        let (parent_path, name) = path::split_last(path)?;
+        let (parent_path, _) = path::split_last(path)?;
         let parent = self.find(parent_path, path)?;
         // In this order, nobody without DELETE learns from a refusal what is there.
         self.demand(parent, Permissions::DELETE, transaction, path)?;
-        let slot = self.tree.child(parent, name).ok_or_else(|| at(ErrorKind::NoNode, path))?;
+        // By the whole path, not as a child of what its beginning names: "//a" is no name of "/a".
+        let slot = self.find(path, path)?;
         expect_version(version, self.tree.node(slot).version, path)?;
         Ok(slot)
     }

@@ -17,8 +17,8 @@ pub const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// What a child takes in an answer, beside its name and data.
 const CHILD_BYTES: usize = 64;
 
-/// A page with data ends before it holds more than this (but holds one child at least), so that
-/// no list's answer grows without bound; `more` is true then.
+/// A page with data, asked for with a limit, ends before it holds more than this (but holds one child at
+/// least); `more` is true then. Without a limit all is asked for, and what does not fit is refused.
 const PAGE_DATA_BYTES: usize = 1 << 20;
 
 impl State {
@@ -132,14 +132,15 @@ impl State {
         caller: &Caller<'_>,
         room: &mut Room,
     ) -> Result<ReadResult, Error> {
-        let limit = if limit == 0 { usize::MAX } else { limit as usize };
+        let (limit, page_bytes) =
+            if limit == 0 { (usize::MAX, usize::MAX) } else { (limit as usize, PAGE_DATA_BYTES) };
         let (mut children, mut more, mut data_bytes) = (Vec::new(), false, 0);
         for slot in self.tree.children(parent, after) {
             let is_shown =
                 (with_stat || with_data) && self.permits(slot, Permissions::READ, caller.identities);
             let length = if with_data && is_shown { self.tree.data_length(slot) } else { 0 };
             data_bytes += length;
-            if children.len() == limit || (!children.is_empty() && data_bytes > PAGE_DATA_BYTES) {
+            if children.len() == limit || (!children.is_empty() && data_bytes > page_bytes) {
                 more = true;
                 break;
             }

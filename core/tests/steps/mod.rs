@@ -173,12 +173,15 @@ fn path() -> impl Strategy<Value = String> {
 }
 
 fn any_path() -> impl Strategy<Value = String> {
-    const PATHS: [&str; 12] = [
+    const PATHS: [&str; 15] = [
         "/",
         "",
         "a",
         "/a/",
         "//",
+        "//a",
+        "//zookeeper",
+        "//zookeeper/config",
         "/a/./b",
         "/a\0",
         "/\u{1}",

@@ -108,7 +108,12 @@ impl TryFrom<v1::ErrorDetail> for Error {
 
 /// A refusal as a gRPC status with an [`v1::ErrorDetail`].
 pub fn status_from_error(error: &Error) -> Status {
-    let (code, message) = (code(error.kind), error.to_string());
+    status_with_code(code(error.kind), error)
+}
+
+/// The same under another code: clients demand that the details name the status' own.
+pub fn status_with_code(code: Code, error: &Error) -> Status {
+    let message = error.to_string();
     let detail = v1::ErrorDetail::from(error.clone());
     let any = prost_types::Any { type_url: DETAIL_TYPE.into(), value: detail.encode_to_vec() };
     let rpc = RpcStatus { code: code.into(), message: message.clone(), details: vec![any] };

@@ -27,7 +27,7 @@ pub mod writes;
 #[cfg(test)]
 mod tests;
 
-pub use errors::{error_from_status, status_from_error};
+pub use errors::{error_from_status, status_from_error, status_with_code};
 pub use replies::{SessionReply, reply_to_read, reply_to_write};
 pub use requests::{SessionRequest, read_request, write_request};
 pub use values::{bytes16, consistency_or_default};

@@ -207,6 +207,8 @@ impl Coordinator {
             }
             return;
         }
+        // Those who waited for the same quorum are heard now, too: their word comes some batches later.
+        sleep(SESSION_TICK).await;
         let mut due = Vec::new();
         {
             let now = Instant::now();

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use quorate_core::acl::Identity;
 use quorate_core::error::{Error, ErrorKind};
-use quorate_proto::convert::status_from_error;
+use quorate_proto::convert::{status_from_error, status_with_code};
 use quorate_proto::v1;
 use tonic::{Code, Request, Status};
 
@@ -69,12 +68,8 @@ pub fn refused(error: impl Into<Error>) -> Status {
 
 /// A refusal of a call that waited for a lock: not getting it in time is `ABORTED`, nothing failed.
 pub fn not_acquired(error: Error) -> Status {
-    let is_held = error.kind == ErrorKind::NodeExists;
-    let status = refused(error);
-    match is_held {
-        true => {
-            Status::with_details(Code::Aborted, status.message(), Bytes::copy_from_slice(status.details()))
-        }
-        false => status,
+    match error.kind {
+        ErrorKind::NodeExists => status_with_code(Code::Aborted, &error),
+        _ => refused(error),
     }
 }

@@ -76,6 +76,9 @@ impl v1::elections_server::Elections for ElectionsDoor {
         let (message, identities) = self.callers.open(request, |message| &message.credentials)?;
         let (leader, zxid) =
             leases::holder(&self.callers.coordinator, &message.path, &identities).await.map_err(refused)?;
+        if leader.is_none() {
+            return Err(refused(Error::new(ErrorKind::NoNode, format!("nobody leads at {}", message.path))));
+        }
         Ok(Response::new(v1::LeaderResponse { leader, zxid: zxid.0 }))
     }
 

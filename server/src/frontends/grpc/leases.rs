@@ -156,7 +156,7 @@ pub async fn holder(
 async fn create_parents(coordinator: &Coordinator, path: &str, identities: &[Identity]) -> Result<(), Error> {
     quorate_core::path::validate(path)?;
     let exists = ReadRequest::Exists { path: path.into(), watch: None };
-    if coordinator.read(identities, &exists, Consistency::Session).await?.result.is_ok() {
+    if coordinator.read(identities, &exists, Consistency::Linearizable).await?.result.is_ok() {
         return Ok(());
     }
     let ends = path.char_indices().skip(1).filter(|(_, letter)| *letter == '/').map(|(index, _)| index);

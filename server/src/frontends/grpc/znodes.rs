@@ -15,6 +15,7 @@ use quorate_proto::convert::values::{acl_or_open, create_mode, expected_version,
 use quorate_proto::convert::writes::{delete_limit, multi_operations};
 use quorate_proto::convert::{WireError, consistency_or_default};
 use quorate_proto::v1;
+use quorate_proto::v1::watch_response::News;
 use tonic::{Request, Response, Status};
 
 use super::caller::{Callers, refused};
@@ -249,7 +250,13 @@ impl v1::znodes_server::Znodes for ZnodesDoor {
         coordinator.wait_fresh(freshness).await.map_err(refused)?;
         let (sender, reader) = outbox();
         let watcher = coordinator.local().add_watcher(sender, identities);
-        let mut watching = Watching { coordinator: coordinator.clone(), watcher, reader, started: None };
+        let mut watching = Watching {
+            coordinator: coordinator.clone(),
+            watcher,
+            reader,
+            started: None,
+            is_one_shot: kind.is_one_shot(),
+        };
         let add = ReadRequest::AddWatch {
             id: WatchId(0),
             path: message.path,
@@ -262,7 +269,11 @@ impl v1::znodes_server::Znodes for ZnodesDoor {
         let news = futures_util::stream::unfold(Some((watching, Vec::new())), |state| async move {
             let (mut watching, mut waiting) = state?;
             match watching.next(&mut waiting).await {
-                Ok(news) => Some((Ok(v1::WatchResponse { news: Some(news) }), Some((watching, waiting)))),
+                Ok(news) => {
+                    let is_last = watching.is_one_shot && matches!(news, News::Event(_));
+                    let rest = (!is_last).then_some((watching, waiting));
+                    Some((Ok(v1::WatchResponse { news: Some(news) }), rest))
+                }
                 Err(reason) => Some((Err(refused(reason)), None)),
             }
         });
@@ -276,12 +287,13 @@ struct Watching {
     watcher: WatcherId,
     reader: OutboxReader,
     started: Option<Position>,
+    /// It ends behind its first event.
+    is_one_shot: bool,
 }
 
 impl Watching {
     /// The next news; `waiting` holds events taken and not told yet, newest first.
-    async fn next(&mut self, waiting: &mut Vec<Outgoing>) -> Result<v1::watch_response::News, Error> {
-        use v1::watch_response::News;
+    async fn next(&mut self, waiting: &mut Vec<Outgoing>) -> Result<News, Error> {
         if let Some(position) = self.started.take() {
             return Ok(News::Started(position.into()));
         }
