@@ -9,6 +9,7 @@
 //! An invocation without a completion is unknown too. Faults are entries of their own.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -249,6 +250,46 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// The same without what it was told: what was asked.
+    fn asked(&self) -> Operation {
+        let mut asked = self.clone();
+        match &mut asked {
+            Operation::Read { value, .. } => *value = None,
+            Operation::Write { version, .. } | Operation::Own { version, .. } => *version = None,
+            Operation::CompareAndSet { applied, .. } => *applied = None,
+            Operation::Sequence { number, .. } => *number = None,
+            Operation::ReadSequence { nodes } => *nodes = None,
+            Operation::ReadSet { elements } => *elements = None,
+            Operation::Acquire { token } | Operation::Observe { token } => *token = None,
+            Operation::UseLock { accepted, .. } => *accepted = None,
+            Operation::Watch { since } => *since = None,
+            Operation::Transaction { steps } => steps.iter_mut().for_each(|step| step.before = None),
+            // A transfer for which there is not enough is told as one of nothing.
+            Operation::Transfer { amount, .. } => *amount = 0,
+            Operation::ReadBalances { balances } => *balances = None,
+            Operation::Increment { value } | Operation::ReadCounter { value } => *value = None,
+            Operation::Pipeline { told, .. } => *told = None,
+            Operation::ReadEphemerals { names, .. } => *names = None,
+            Operation::Follow { instances, ring } => (*instances, *ring) = (None, None),
+            Operation::Digest { agree, members } => (*agree, *members) = (None, None),
+            Operation::Add { .. }
+            | Operation::Release { .. }
+            | Operation::Change { .. }
+            | Operation::Event { .. }
+            | Operation::Gap
+            | Operation::Caught
+            | Operation::CreateEphemeral { .. }
+            | Operation::EndSession { .. }
+            | Operation::Register { .. }
+            | Operation::Deregister { .. }
+            | Operation::Fault { .. }
+            | Operation::Stop => {}
+        }
+        asked
+    }
+}
+
 /// What a transaction does to one list: it reads it, and may append.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -333,17 +374,20 @@ pub struct HistoryError {
 }
 
 impl History {
-    /// Reads a file of JSON lines.
+    /// Reads a file of JSON lines, in the order of time; a process has one operation under way, and what
+    /// completes it says what it asked.
     ///
     /// # Errors
-    /// [`HistoryError`] names the first bad line.
+    /// [`HistoryError`] names the first line that is none or does not fit those before it.
     pub fn read(path: &Path) -> Result<History, HistoryError> {
         let error = |line, reason| HistoryError { path: path.into(), line, reason };
         let file = File::open(path).map_err(|source| error(None, source.to_string()))?;
         let mut entries = Vec::new();
+        let mut order = Order::default();
         for (index, line) in BufReader::new(file).lines().enumerate() {
             let line = line.map_err(|source| error(Some(index + 1), source.to_string()))?;
             let entry = serde_json::from_str(&line).map_err(|bad| error(Some(index + 1), bad.to_string()))?;
+            order.admits(&entry).map_err(|reason| error(Some(index + 1), reason))?;
             entries.push(entry);
         }
         Ok(History { entries })
@@ -354,7 +398,7 @@ impl History {
     /// An entry that is not an invocation and has none before it (an event, a gap) is an operation
     /// that begins and ends there.
     pub fn pairs(&self) -> Vec<Pair<'_>> {
-        let mut open: std::collections::BTreeMap<Process, usize> = std::collections::BTreeMap::new();
+        let mut open: BTreeMap<Process, usize> = BTreeMap::new();
         let mut pairs: Vec<Pair<'_>> = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
             if entry.process == NEMESIS {
@@ -397,6 +441,37 @@ impl History {
             }
         }
         windows
+    }
+}
+
+/// What the lines up to here demand of the next one.
+#[derive(Default)]
+struct Order {
+    time_us: u64,
+    under_way: BTreeMap<Process, Operation>,
+}
+
+impl Order {
+    fn admits(&mut self, entry: &Entry) -> Result<(), String> {
+        if entry.time_us < self.time_us {
+            return Err(format!("time_us goes back from {} to {}", self.time_us, entry.time_us));
+        }
+        self.time_us = entry.time_us;
+        if entry.process == NEMESIS {
+            return Ok(());
+        }
+        let process = entry.process;
+        match (entry.kind, self.under_way.remove(&process)) {
+            (Kind::Invoke, Some(_)) => Err(format!("process {process} has an operation under way already")),
+            (Kind::Invoke, None) => {
+                self.under_way.insert(process, entry.operation.asked());
+                Ok(())
+            }
+            (_, Some(asked)) if asked != entry.operation.asked() => {
+                Err(format!("process {process} asked something else: {asked:?}"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -205,6 +205,14 @@ fn a_refused_element_that_is_there_is_rejected() {
 }
 
 #[test]
+fn an_element_of_unknown_outcome_that_was_read_must_stay() {
+    let read = || additions().alone(2, READ_SET, elements(&[1, 2]));
+    read().alone(2, READ_SET, elements(&[1])).is_rejected(Set, "element 2 was read and is lost");
+    // One that was under way with it may have come before.
+    additions().invoke(3, READ_SET).alone(2, READ_SET, elements(&[1, 2])).ok(3, elements(&[1])).is_valid(Set);
+}
+
+#[test]
 fn a_set_that_nobody_read_at_the_end_proves_nothing() {
     additions().is_unknown(Set);
     additions().alone(2, READ_SET, elements(&[1])).alone(1, add(4), add(4)).is_unknown(Set);
@@ -268,6 +276,37 @@ fn a_number_that_goes_back_is_rejected() {
         .alone(2, create(71, None), create(71, Some(4)))
         .alone(3, LIST, nodes(&[(4, 71), (5, 70)]))
         .is_rejected(Sequence, "number 4 was given after 5");
+}
+
+/// A create that was acknowledged is lost, and another one has its number.
+#[test]
+fn a_number_that_another_create_took_is_rejected() {
+    let story = || {
+        Story::default()
+            .alone(1, create(70, None), create(70, Some(0)))
+            .invoke(2, create(71, None))
+            .info(2, create(71, None))
+    };
+    let lost = "number 0 was acknowledged and is lost";
+    story().alone(3, LIST, nodes(&[(0, 71)])).is_rejected(Sequence, lost);
+    story().alone(3, LIST, nodes(&[(0, 70), (0, 71)])).is_rejected(Sequence, "number 0 is there twice");
+    // Asked for after 0 was known, it must have a greater number.
+    let late = Story::default()
+        .alone(1, create(70, None), create(70, Some(5)))
+        .invoke(2, create(71, None))
+        .info(2, create(71, None));
+    late.alone(3, LIST, nodes(&[(3, 71), (5, 70)])).is_rejected(Sequence, "number 3 was given after 5");
+}
+
+#[test]
+fn a_create_of_unknown_outcome_that_was_listed_must_stay() {
+    creates()
+        .alone(3, LIST, nodes(&[(0, 70), (1, 71), (2, 72)]))
+        .alone(3, LIST, nodes(&[(0, 70), (1, 71)]))
+        .is_rejected(Sequence, "number 2 was listed and is lost");
+    Story::default()
+        .alone(1, create(70, None), create(70, None))
+        .is_rejected(Sequence, "acknowledged without a number");
 }
 
 #[test]
@@ -351,6 +390,24 @@ fn a_use_after_the_release_is_rejected() {
         .is_rejected(Fencing, "after its release");
 }
 
+/// Two of the rules need no transaction.
+#[test]
+fn a_use_without_a_zxid_is_judged_by_time() {
+    let held = || Story::default().alone(1, ACQUIRE, granted(10));
+    held()
+        .alone(2, ACQUIRE, granted(20))
+        .alone(2, using(20, None), using(20, Some(true)))
+        .alone(1, using(10, None), using(10, Some(true)))
+        .is_rejected(Fencing, "token 10 was accepted, after the grant of token 20");
+    // Nobody was told of the grant, but its holder got through.
+    held()
+        .invoke(2, ACQUIRE)
+        .info(2, ACQUIRE)
+        .alone(3, using(20, None), using(20, Some(true)))
+        .alone(1, using(10, None), using(10, Some(true)))
+        .is_rejected(Fencing, "token 10 was accepted, after the grant of token 20");
+}
+
 #[test]
 fn a_lock_that_nobody_used_proves_nothing() {
     Story::default().alone(1, ACQUIRE, granted(10)).is_unknown(Fencing);
@@ -392,6 +449,24 @@ fn a_watcher_that_hears_all_in_order_is_valid() {
 #[test]
 fn a_lost_event_is_rejected() {
     hears(changes(), &[(11, 1), (13, 3)]).is_rejected(Watch, "never heard of change 2");
+}
+
+#[test]
+fn changes_that_have_no_place_of_their_own_are_rejected() {
+    let story = || Story::default().ok(WATCHER, Operation::Watch { since: Some(10) });
+    let same =
+        story().invoke(1, change(1)).ok_at(1, 11, change(1)).invoke(1, change(2)).ok_at(1, 11, change(2));
+    hears(same, &[(11, 2)]).is_rejected(Watch, "changes 1 and 2 of node 0 are both at zxid 11");
+    let nowhere = story().invoke(1, change(1)).ok_at(1, 11, change(1)).alone(1, change(2), change(2));
+    hears(nowhere, &[(11, 1)]).is_rejected(Watch, "change 2 of node 0 was acknowledged without a zxid");
+    // Two nodes may change in one transaction.
+    let other = Operation::Change { node: 1, number: 2 };
+    let both =
+        story().invoke(1, change(1)).ok_at(1, 11, change(1)).invoke(1, other.clone()).ok_at(1, 11, other);
+    both.ok_at(WATCHER, 11, event(1))
+        .ok_at(WATCHER, 11, Operation::Event { node: 1, number: 2, ordinal: 1 })
+        .ok(WATCHER, Operation::Caught)
+        .is_valid(Watch);
 }
 
 #[test]
@@ -553,12 +628,7 @@ fn a_client_that_fell_silent_is_no_sign_of_life() {
 fn a_history_survives_its_file() {
     let story = changes().entry(NEMESIS, Kind::Info, fault(false), None).alone(2, READ_SET, elements(&[1]));
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let lines: String = story
-        .0
-        .entries
-        .iter()
-        .map(|entry| serde_json::to_string(entry).expect("serialises") + "\n")
-        .collect();
+    let lines = lines_of(&story);
     std::fs::write(file.path(), &lines).expect("writes");
     assert_eq!(History::read(file.path()).expect("reads"), story.0);
 
@@ -566,4 +636,26 @@ fn a_history_survives_its_file() {
         .expect("writes");
     let error = History::read(file.path()).expect_err("an unknown type is no history").to_string();
     assert!(error.contains(":1:") && error.contains("perhaps"), "{error}");
+}
+
+fn lines_of(story: &Story) -> String {
+    let line = |entry| serde_json::to_string(entry).expect("serialises") + "\n";
+    story.0.entries.iter().map(line).collect()
+}
+
+#[test]
+fn a_file_whose_lines_do_not_fit_each_other_is_refused() {
+    let refusal = |story: Story| {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), lines_of(&story)).expect("writes");
+        History::read(file.path()).expect_err("no history").to_string()
+    };
+    let twice = refusal(Story::default().invoke(1, add(1)).invoke(1, add(2)));
+    assert!(twice.contains(":2:") && twice.contains("under way already"), "{twice}");
+    let other = refusal(Story::default().alone(1, add(1), add(2)));
+    assert!(other.contains(":2:") && other.contains("asked something else"), "{other}");
+    let mut back = Story::default().stopped(Duration::from_secs(1)).invoke(1, add(1));
+    back.0.entries[1].time_us = 5;
+    let back = refusal(back);
+    assert!(back.contains(":2:") && back.contains("time_us goes back"), "{back}");
 }

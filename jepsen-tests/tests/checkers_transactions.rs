@@ -6,7 +6,7 @@ mod story;
 use jepsen_tests::checkers::append::Append;
 use jepsen_tests::checkers::bank::Bank;
 use jepsen_tests::checkers::counter::Counter;
-use jepsen_tests::checkers::ephemeral::Ephemeral;
+use jepsen_tests::checkers::ephemeral::{Ephemeral, LAST_PATIENCE};
 use jepsen_tests::checkers::exactly_once::ExactlyOnce;
 use jepsen_tests::checkers::leadership::Leadership;
 use jepsen_tests::checkers::registry::Registry;
@@ -46,6 +46,20 @@ impl Transactions for Story {
     fn one(self, process: Process, micros: &[Micro<'_>]) -> Story {
         self.begins(process, micros).ends(process, micros)
     }
+}
+
+/// An append that reads nothing, as Elle's `[:append 1 1]`.
+#[test]
+fn a_blind_append_is_no_read() {
+    let append = |element| {
+        let step = Step { list: 1, before: None, append: Some(element) };
+        Operation::Transaction { steps: vec![step] }
+    };
+    Story::default()
+        .one(1, &[(1, &[], None)])
+        .alone(1, append(1), append(1))
+        .alone(1, append(2), append(2))
+        .is_valid(Append);
 }
 
 #[test]
@@ -179,6 +193,16 @@ fn transfer() -> Operation {
 }
 
 #[test]
+fn a_total_beyond_all_numbers_is_rejected() {
+    let balances = |balances| Operation::ReadBalances { balances };
+    let moved = Operation::Transfer { from: 0, to: 1, amount: 5 };
+    Story::default()
+        .alone(1, moved.clone(), moved)
+        .alone(1, balances(None), balances(Some(vec![i64::MAX, i64::MAX, 32])))
+        .is_rejected(BANK, "the total is 18446744073709551646");
+}
+
+#[test]
 fn money_that_moves_is_accepted_and_money_that_is_made_lost_or_lent_is_not() {
     let story = || {
         Story::default().alone(1, balances(None), balances(Some(&[10, 20]))).alone(1, transfer(), transfer())
@@ -225,7 +249,17 @@ fn a_lost_increment_a_stale_read_and_one_that_counts_twice_are_rejected() {
     Story::default()
         .alone(1, increment(None), increment(Some(1)))
         .alone(1, count(None), count(Some(2)))
-        .is_rejected(Counter, "though only 1 increments had begun");
+        .is_rejected(Counter, "though only 1 increments can have come to it");
+    // The other increment came to more, so it was not yet there when this one came to 2.
+    Story::default()
+        .invoke(1, increment(None))
+        .invoke(2, increment(None))
+        .ok(1, increment(Some(2)))
+        .invoke(3, increment(None))
+        .ok(2, increment(Some(3)))
+        .info(3, increment(None))
+        .alone(4, count(None), count(Some(3)))
+        .is_rejected(Counter, "2, though only 1 increments can have come to it");
 }
 
 // --- exactly-once -------------------------------------------------------------------------------
@@ -263,6 +297,21 @@ fn writes_that_took_effect_twice_are_rejected() {
     refused(Story::default(), Act::Create, "NodeExists").is_rejected(ExactlyOnce, "Create refused");
     created().alone(1, own(Act::Set, None), own(Act::Set, Some(2))).is_rejected(ExactlyOnce, "version 2");
     refused(created(), Act::Delete, "NoNode").is_rejected(ExactlyOnce, "Delete refused");
+}
+
+#[test]
+fn a_node_made_anew_begins_anew() {
+    let act = |story: Story, act, version| story.alone(1, own(act, None), own(act, version));
+    let lived = || {
+        let set = act(act(Story::default(), Act::Create, None), Act::Set, Some(1));
+        act(set, Act::Delete, None)
+    };
+    let again = act(act(lived(), Act::Create, None), Act::Set, Some(1));
+    again.alone(0, there(None), there(Some(&[1]))).is_valid(ExactlyOnce);
+    act(lived(), Act::Delete, None).is_rejected(ExactlyOnce, "Delete acknowledged, though it was not there");
+    act(lived(), Act::Set, Some(1)).is_rejected(ExactlyOnce, "Set acknowledged, though it was not there");
+    let twice = act(act(Story::default(), Act::Create, None), Act::Create, None);
+    twice.is_rejected(ExactlyOnce, "created, though it was there");
 }
 
 #[test]
@@ -381,7 +430,11 @@ fn a_read_may_be_overtaken_but_nothing_else_goes_without_an_answer() {
 // --- ephemeral ----------------------------------------------------------------------------------
 
 fn make(name: u64) -> Operation {
-    Operation::CreateEphemeral { name, session: 1 }
+    make_in(1, name)
+}
+
+fn make_in(session: u64, name: u64) -> Operation {
+    Operation::CreateEphemeral { name, session }
 }
 
 fn look(session: u64, names: Option<&[u64]>) -> Operation {
@@ -418,6 +471,7 @@ fn an_ephemeral_that_goes_too_early_or_too_late_is_rejected() {
         .is_rejected(Ephemeral, "its session was closed");
     made()
         .alone(1, end(false), end(false))
+        .stopped(LAST_PATIENCE)
         .alone(2, look(2, None), look(2, Some(&[7])))
         .is_rejected(Ephemeral, "at the end, though its session has ended");
     made().alone(2, look(2, None), look(2, Some(&[7, 8]))).is_rejected(Ephemeral, "nobody made node 8");
@@ -433,10 +487,34 @@ fn an_ephemeral_of_a_session_that_a_fault_ended_is_rejected_at_the_end() {
             .info(1, look(1, None))
             .alone(1, end(false), end(false))
             .alone(2, look(2, None), look(2, Some(&[7])))
+            .stopped(LAST_PATIENCE)
             .alone(2, look(2, None), look(2, Some(nodes)))
     };
     given_up(&[]).is_valid(Ephemeral);
     given_up(&[7]).is_rejected(Ephemeral, "at the end, though its session has ended");
+}
+
+#[test]
+fn the_nodes_of_a_session_that_ended_late_prove_nothing() {
+    let seen = || Story::default().alone(1, make(7), make(7)).alone(2, look(2, None), look(2, Some(&[7])));
+    seen().alone(1, end(true), end(true)).is_unknown(Ephemeral);
+    seen()
+        .alone(1, end(false), end(false))
+        .alone(2, look(2, None), look(2, Some(&[7])))
+        .is_unknown(Ephemeral);
+    seen().alone(1, end(false), end(false)).alone(2, look(2, None), look(2, Some(&[]))).is_valid(Ephemeral);
+}
+
+#[test]
+fn an_ephemeral_of_unknown_outcome_that_was_seen_must_stay() {
+    Story::default()
+        .alone(2, make_in(2, 8), make_in(2, 8))
+        .invoke(1, make(7))
+        .info(1, make(7))
+        .alone(2, look(2, None), look(2, Some(&[7, 8])))
+        .alone(2, look(2, None), look(2, Some(&[8])))
+        .alone(1, look(1, None), look(1, Some(&[8])))
+        .is_rejected(Ephemeral, "node 7 is gone, though its session lived");
 }
 
 // --- leadership ---------------------------------------------------------------------------------
@@ -451,6 +529,12 @@ fn a_leader_who_comes_back_is_rejected() {
         .is_valid(Leadership);
     first()
         .alone(1, observe(None), observe(Some(9)))
+        .alone(2, observe(None), observe(Some(5)))
+        .is_rejected(Leadership, "leader 5 was told after leader 9");
+    // Nor when the new leader itself knows.
+    let lead = |token| Operation::Acquire { token };
+    first()
+        .alone(3, lead(None), lead(Some(9)))
         .alone(2, observe(None), observe(Some(5)))
         .is_rejected(Leadership, "leader 5 was told after leader 9");
     Story::default().is_unknown(Leadership);

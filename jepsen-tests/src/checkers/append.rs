@@ -152,7 +152,7 @@ impl Judge<'_> {
     fn halves(&mut self, lists: &BTreeMap<u32, Vec<u64>>) {
         let mut last_read: BTreeMap<u32, usize> = BTreeMap::new();
         for transaction in self.transactions.iter().filter(|transaction| transaction.kind == Kind::Ok) {
-            for step in transaction.steps {
+            for step in transaction.steps.iter().filter(|step| step.before.is_some()) {
                 let read = last_read.entry(step.list).or_default();
                 *read = (*read).max(transaction.begin);
             }

@@ -24,8 +24,8 @@ impl Checker for Bank {
                 Operation::Transfer { amount, .. } if *amount > 0 => transfers += 1,
                 Operation::ReadBalances { balances: Some(balances) } => {
                     reads += 1;
-                    let total: i64 = balances.iter().sum();
-                    if total != self.total {
+                    let total: i128 = balances.iter().map(|balance| i128::from(*balance)).sum();
+                    if total != i128::from(self.total) {
                         let what = format!("the total is {total}, not {}: {balances:?}", self.total);
                         anomalies.push(Anomaly::new(what, [pair.begin, end]));
                     }

@@ -2,8 +2,8 @@
 //!
 //! - no two increments come to the same value, and one that began after another was known comes to a
 //!   greater one;
-//! - a read shows at least every value that was known before it began, and no more than there were
-//!   increments begun before it ended.
+//! - a read shows at least every value that was known before it began, and what is told is no more than
+//!   there were increments that may have come to it: begun before, and not known to have come to more.
 
 use std::collections::BTreeMap;
 
@@ -23,15 +23,19 @@ impl Checker for Counter {
         let pairs = history.pairs();
         let mut anomalies = Vec::new();
         let mut values: BTreeMap<u64, usize> = BTreeMap::new();
-        // Where increments began that may have happened.
-        let mut begins: Vec<usize> = Vec::new();
+        // Where increments began that may have happened, and what they came to, if that is known.
+        let mut begun: Vec<(usize, Option<u64>)> = Vec::new();
         // (end, value) of everything that told a value, in the order of ends.
         let mut known: Vec<(usize, u64)> = Vec::new();
         let (mut increments, mut reads) = (0, 0);
         for pair in &pairs {
             let is_increment = matches!(pair.invoke.operation, Operation::Increment { .. });
             if is_increment && pair.kind() != Kind::Fail {
-                begins.push(pair.begin);
+                let told = match pair.completion.map(|completion| &completion.operation) {
+                    Some(Operation::Increment { value }) if pair.kind() == Kind::Ok => *value,
+                    _ => None,
+                };
+                begun.push((pair.begin, told));
             }
             let (Kind::Ok, Some(completion), Some(end)) = (pair.kind(), pair.completion, pair.end) else {
                 continue;
@@ -58,8 +62,15 @@ impl Checker for Counter {
         for (_, value) in &known {
             greatest.push(greatest.last().copied().unwrap_or(0).max(*value));
         }
-        for pair in pairs.iter().filter(|pair| pair.kind() == Kind::Ok) {
+        let mut answers: Vec<_> = pairs.iter().filter(|pair| pair.kind() == Kind::Ok).collect();
+        answers.sort_unstable_by_key(|pair| pair.end);
+        let mut possible = Possible::default();
+        let mut begun = begun.into_iter().peekable();
+        for pair in answers {
             let (Some(completion), Some(end)) = (pair.completion, pair.end) else { continue };
+            while let Some((_, told)) = begun.next_if(|(begin, _)| *begin < end) {
+                possible.begins(told);
+            }
             let (value, least) = match completion.operation {
                 Operation::Increment { value: Some(value) } => (value, 1),
                 Operation::ReadCounter { value: Some(value) } => (value, 0),
@@ -71,9 +82,9 @@ impl Checker for Counter {
                 let what = format!("{value}, though {floor} was known before");
                 anomalies.push(Anomaly::new(what, [known[before - 1].0, pair.begin, end]));
             }
-            let possible = begins.partition_point(|begin| *begin < end) as u64;
+            let possible = possible.up_to(value);
             if value > possible {
-                let what = format!("{value}, though only {possible} increments had begun");
+                let what = format!("{value}, though only {possible} increments can have come to it");
                 anomalies.push(Anomaly::new(what, [pair.begin, end]));
             }
         }
@@ -81,5 +92,30 @@ impl Checker for Counter {
             return Verdict::Unknown { reason: format!("{increments} increments and {reads} reads") };
         }
         Verdict::of(anomalies, format!("{increments} increments, {reads} reads"))
+    }
+}
+
+/// The increments begun so far.
+#[derive(Default)]
+struct Possible {
+    /// What those came to that know it, in order. It grows with time, so each comes near the end.
+    told: Vec<u64>,
+    others: usize,
+}
+
+impl Possible {
+    fn begins(&mut self, told: Option<u64>) {
+        match told {
+            Some(value) => {
+                let place = self.told.partition_point(|other| *other < value);
+                self.told.insert(place, value);
+            }
+            None => self.others += 1,
+        }
+    }
+
+    /// How many may have happened when the counter was at this value.
+    fn up_to(&self, value: u64) -> u64 {
+        (self.others + self.told.partition_point(|other| *other <= value)) as u64
     }
 }

@@ -3,14 +3,18 @@
 //! - a node is in every read that begins after its creation is known and ends before its session was
 //!   heard of for the last time (an answer in a session proves that it lived when it was asked);
 //! - a node is in no read that begins after its session's close was acknowledged;
-//! - none of a session that has ended, by closing or by silence, is in the last read, which comes long
-//!   after its timeout;
+//! - none of a session that ended, by closing or by silence, [`LAST_PATIENCE`] before the last read is in it;
+//!   what ended later is not judged: then there is no verdict;
 //! - no read shows a node that nobody made.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation};
+
+/// How long the nodes of a session may stay that has ended: some timeouts, as elections restart them.
+pub const LAST_PATIENCE: Duration = Duration::from_secs(40);
 
 /// See the file's comment.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +24,7 @@ pub struct Ephemeral;
 struct Node {
     session: u64,
     begin: usize,
-    /// When its creation was known.
+    /// Where its creation was known first: acknowledged or read.
     made: Option<usize>,
     /// Whether it may be there at all.
     is_refused: bool,
@@ -33,8 +37,8 @@ struct Session {
     alive: usize,
     /// Where its close was acknowledged.
     closed: Option<usize>,
-    /// Whether its end, of either kind, was begun.
-    has_ended: bool,
+    /// Where its end, of either kind, was begun.
+    ended: Option<usize>,
 }
 
 impl Checker for Ephemeral {
@@ -64,10 +68,17 @@ impl Checker for Ephemeral {
                 }
                 Operation::EndSession { session, closes } => {
                     let session = sessions.entry(*session).or_default();
-                    session.has_ended = true;
+                    session.ended = Some(pair.begin);
                     session.closed = pair.end.filter(|_| is_ok && *closes);
                 }
                 _ => {}
+            }
+        }
+        for (_, end, names) in &reads {
+            for name in *names {
+                if let Some(node) = nodes.get_mut(name) {
+                    node.made = Some(node.made.map_or(*end, |made| made.min(*end)));
+                }
             }
         }
         let mut anomalies = Vec::new();
@@ -102,16 +113,28 @@ impl Checker for Ephemeral {
         let Some((begin, end, last)) = reads.last() else {
             return Verdict::Unknown { reason: "the nodes were never read".into() };
         };
-        for name in *last {
-            let session = nodes.get(name).and_then(|node| sessions.get(&node.session));
-            if session.is_some_and(|session| session.has_ended) {
+        let time = |place: usize| Duration::from_micros(history.entries[place].time_us);
+        let mut unjudged = None;
+        for (name, node) in nodes.iter().filter(|(_, node)| node.made.is_some()) {
+            let Some(ended) = sessions[&node.session].ended else { continue };
+            let is_there = last.contains(name);
+            if ended > *begin || is_there && time(*begin).saturating_sub(time(ended)) < LAST_PATIENCE {
+                unjudged = Some(name);
+            } else if is_there {
                 let what = format!("node {name} is there at the end, though its session has ended");
-                anomalies.push(Anomaly::new(what, [*begin, *end]));
+                anomalies.push(Anomaly::new(what, [ended, *begin, *end]));
             }
         }
         let made = nodes.values().filter(|node| node.made.is_some()).count();
-        if anomalies.is_empty() && made == 0 {
-            return Verdict::Unknown { reason: "no node was made".into() };
+        if anomalies.is_empty() {
+            if made == 0 {
+                return Verdict::Unknown { reason: "no node was made".into() };
+            }
+            if let Some(name) = unjudged {
+                let reason =
+                    format!("the nodes were not read long enough after the end of node {name}'s session");
+                return Verdict::Unknown { reason };
+            }
         }
         Verdict::of(anomalies, format!("{made} nodes of {} sessions, {} reads", sessions.len(), reads.len()))
     }

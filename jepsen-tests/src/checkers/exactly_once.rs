@@ -1,6 +1,7 @@
 //! A retry that took effect twice: nodes that only one client touches behave as if nobody retried.
 //!
-//! - a create of a fresh name is not refused because the node exists;
+//! - a create of a fresh name is not refused because the node exists, and one is acknowledged only of a
+//!   node that is not there; a set or delete only of one that is;
 //! - a set or delete of a node that was created is not refused because it is gone, unless a delete is
 //!   of unknown outcome;
 //! - versions grow by one with every set: by at most one more for each of unknown outcome;
@@ -54,7 +55,15 @@ impl Checker for ExactlyOnce {
                 anomalies.push(Anomaly::new(format!("node {number}: {what}"), [node.last, pair.begin, end]));
             };
             match (pair.kind(), act) {
-                (Kind::Ok, Act::Create) => node.created = true,
+                (Kind::Ok, Act::Create) => {
+                    if node.created && !node.is_unknown {
+                        anomaly("created, though it was there".into());
+                    }
+                    (node.created, node.version, node.unknown) = (true, 0, 0);
+                }
+                (Kind::Ok, Act::Set | Act::Delete) if !node.created && !node.is_unknown => {
+                    anomaly(format!("{act:?} acknowledged, though it was not there"));
+                }
                 (Kind::Ok, Act::Set) => {
                     if let (Some(version), false) = (version, node.is_unknown) {
                         let least = node.version + 1;

@@ -3,7 +3,7 @@
 //! - every grant has its own token, and a grant that began after another was known has a greater one;
 //! - the uses that were accepted, in the order of their transactions, carry tokens that never shrink;
 //! - nothing is accepted under a token whose release was acknowledged before, or that began after a
-//!   greater token's grant was known.
+//!   greater token's grant was known, from its holder or from an accepted use.
 //!
 //! That two holders *believe* in the lock at once is possible and no anomaly: that is why there are
 //! tokens.
@@ -28,7 +28,7 @@ impl Checker for Fencing {
         let mut owners: BTreeMap<u64, usize> = BTreeMap::new();
         let mut released: BTreeMap<u64, usize> = BTreeMap::new();
         // (zxid, token, begin, end) of every accepted use.
-        let mut uses: Vec<(u64, u64, usize, usize)> = Vec::new();
+        let mut uses: Vec<(Option<u64>, u64, usize, usize)> = Vec::new();
         let mut refused = 0;
         for pair in history.pairs() {
             let (Kind::Ok, Some(completion), Some(end)) = (pair.kind(), pair.completion, pair.end) else {
@@ -46,15 +46,14 @@ impl Checker for Fencing {
                     released.insert(token, end);
                 }
                 Operation::UseLock { token, accepted: Some(true) } => {
-                    if let Some(zxid) = completion.zxid {
-                        uses.push((zxid, token, pair.begin, end));
-                    }
+                    uses.push((completion.zxid, token, pair.begin, end));
                 }
                 Operation::UseLock { accepted: Some(false), .. } => refused += 1,
                 _ => {}
             }
         }
-        let greatest = Greatest::of(&grants);
+        let granted = grants.iter().map(|(_, end, token)| (*end, *token));
+        let greatest = Greatest::of(granted.chain(uses.iter().map(|(_, token, _, end)| (*end, *token))));
         for (begin, end, token) in &grants {
             if let Some((greater, known)) = greatest.before(*begin)
                 && greater >= *token
@@ -65,9 +64,11 @@ impl Checker for Fencing {
                 ));
             }
         }
-        uses.sort_unstable();
-        for pair in uses.windows(2) {
-            let [(before, old, _, first), (zxid, token, _, second)] = pair else { continue };
+        let mut in_order: Vec<(u64, u64, usize)> =
+            uses.iter().filter_map(|(zxid, token, _, end)| Some(((*zxid)?, *token, *end))).collect();
+        in_order.sort_unstable();
+        for pair in in_order.windows(2) {
+            let [(before, old, first), (zxid, token, second)] = pair else { continue };
             if token < old {
                 anomalies.push(Anomaly::new(
                     format!("token {token} was accepted at zxid {zxid}, after token {old} at {before}"),
@@ -76,11 +77,12 @@ impl Checker for Fencing {
             }
         }
         for (zxid, token, begin, end) in &uses {
+            let place = zxid.map(|zxid| format!(" at zxid {zxid}")).unwrap_or_default();
             if let Some(release) = released.get(token)
                 && release < begin
             {
                 anomalies.push(Anomaly::new(
-                    format!("token {token} was accepted at zxid {zxid}, after its release"),
+                    format!("token {token} was accepted{place}, after its release"),
                     [*release, *begin, *end],
                 ));
             }
@@ -89,7 +91,7 @@ impl Checker for Fencing {
                 && greater > *token
             {
                 anomalies.push(Anomaly::new(
-                    format!("token {token} was accepted at zxid {zxid}, after the grant of token {greater}"),
+                    format!("token {token} was accepted{place}, after the grant of token {greater}"),
                     [known, *begin, *end],
                 ));
             }
@@ -104,13 +106,13 @@ impl Checker for Fencing {
     }
 }
 
-/// The greatest token known up to each grant, and where it was granted.
+/// The greatest token known up to each place where one was known, and where that was.
 struct Greatest(Vec<(usize, (u64, usize))>);
 
 impl Greatest {
-    /// Of grants as (begin, end, token).
-    fn of(grants: &[(usize, usize, u64)]) -> Greatest {
-        let mut known: Vec<(usize, u64)> = grants.iter().map(|(_, end, token)| (*end, *token)).collect();
+    /// Of places where a token was known to be granted, and the token.
+    fn of(known: impl Iterator<Item = (usize, u64)>) -> Greatest {
+        let mut known: Vec<(usize, u64)> = known.collect();
         known.sort_unstable();
         let mut greatest = (0, 0);
         Greatest(

@@ -2,9 +2,10 @@
 //! are unique and grow with time.
 //!
 //! A create is named by its tag, which is the node's data: a retry that took effect a second time
-//! shows as a second node with the same tag.
+//! shows as a second node with the same tag. One of unknown outcome that a listing shows has happened:
+//! its number is judged as if it had been told, and it must not be gone later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation};
@@ -13,102 +14,166 @@ use crate::history::{History, Kind, Operation};
 #[derive(Clone, Copy, Debug)]
 pub struct Sequence;
 
+/// One create.
+struct Attempt {
+    kind: Kind,
+    begin: usize,
+    /// Where it was acknowledged.
+    acknowledged: Option<usize>,
+    /// Where it was known first: acknowledged or listed.
+    known: Option<usize>,
+    /// What it was told or, of unknown outcome, is listed as.
+    number: Option<u64>,
+}
+
+/// One listing.
+struct Listing<'a> {
+    begin: usize,
+    end: usize,
+    nodes: &'a [(u64, u64)],
+}
+
 impl Checker for Sequence {
     fn name(&self) -> &'static str {
         "sequence"
     }
 
     fn check(&self, history: &History) -> Verdict {
-        let pairs = history.pairs();
+        let mut attempts: BTreeMap<u64, Attempt> = BTreeMap::new();
+        let mut listings = Vec::new();
         let mut anomalies = Vec::new();
-        let mut by_number: BTreeMap<u64, usize> = BTreeMap::new();
-        let mut attempts: BTreeMap<u64, (Kind, Option<u64>, usize)> = BTreeMap::new();
-        // (end of an acknowledged create, its number), in the order of ends.
-        let mut acknowledged: Vec<(usize, usize, u64)> = Vec::new();
-        for pair in &pairs {
-            let Operation::Sequence { tag, .. } = pair.invoke.operation else { continue };
-            let number = match pair.completion.map(|completion| &completion.operation) {
-                Some(Operation::Sequence { number, .. }) if pair.kind() == Kind::Ok => *number,
-                _ => None,
-            };
-            attempts.insert(tag, (pair.kind(), number, pair.begin));
-            let (Some(number), Some(end)) = (number, pair.end) else { continue };
-            acknowledged.push((pair.begin, end, number));
-            if let Some(other) = by_number.insert(number, end) {
-                anomalies.push(Anomaly::new(format!("number {number} was given twice"), [other, end]));
+        for pair in history.pairs() {
+            let is_ok = pair.kind() == Kind::Ok;
+            match (&pair.invoke.operation, pair.completion.map(|completion| &completion.operation)) {
+                (Operation::Sequence { tag, .. }, completion) => {
+                    let acknowledged = pair.end.filter(|_| is_ok);
+                    let number = match completion {
+                        Some(Operation::Sequence { number, .. }) if is_ok => *number,
+                        _ => None,
+                    };
+                    if let (Some(end), None) = (acknowledged, number) {
+                        let what = format!("create {tag} was acknowledged without a number");
+                        anomalies.push(Anomaly::new(what, [pair.begin, end]));
+                    }
+                    let (kind, begin) = (pair.kind(), pair.begin);
+                    attempts.insert(*tag, Attempt { kind, begin, acknowledged, known: acknowledged, number });
+                }
+                (_, Some(Operation::ReadSequence { nodes: Some(nodes) })) if is_ok => {
+                    listings.extend(pair.end.map(|end| Listing { begin: pair.begin, end, nodes }));
+                }
+                _ => {}
             }
         }
-        anomalies.extend(out_of_order(&mut acknowledged));
-
-        let mut last_listed = None;
-        for pair in pairs.iter().filter(|pair| pair.kind() == Kind::Ok) {
-            let (Some(completion), Some(end)) = (pair.completion, pair.end) else { continue };
-            let Operation::ReadSequence { nodes: Some(nodes) } = &completion.operation else { continue };
-            last_listed = Some(pair.begin);
-            let mut by_tag: BTreeMap<u64, u64> = BTreeMap::new();
-            for (number, tag) in nodes {
-                if let Some(first) = by_tag.insert(*tag, *number) {
-                    let begin = attempts.get(tag).map(|(_, _, begin)| *begin);
-                    anomalies.push(Anomaly::new(
-                        format!("create {tag} was applied twice, as numbers {first} and {number}"),
-                        begin.into_iter().chain([end]).collect::<Vec<_>>(),
-                    ));
-                }
-                match attempts.get(tag) {
-                    None => anomalies.push(Anomaly::new(format!("nobody created {tag}"), [end])),
-                    Some((Kind::Fail, _, begin)) => anomalies
-                        .push(Anomaly::new(format!("create {tag} was refused and is there"), [*begin, end])),
-                    Some((_, Some(told), begin)) if told != number => anomalies.push(Anomaly::new(
-                        format!("create {tag} was told number {told} and is there as {number}"),
-                        [*begin, end],
-                    )),
-                    Some(_) => {}
-                }
+        let acknowledged = attempts.values().filter_map(|attempt| attempt.acknowledged);
+        let (told, last) = (acknowledged.clone().count(), acknowledged.max());
+        for listing in &listings {
+            for (number, tag) in listing.nodes {
+                let Some(attempt) = attempts.get_mut(tag) else { continue };
+                attempt.known = Some(attempt.known.map_or(listing.end, |known| known.min(listing.end)));
+                attempt.number = attempt.number.or(Some(*number));
             }
-            for (begin, created, number) in &acknowledged {
-                let is_there = nodes.iter().any(|(present, _)| present == number);
-                if *created < pair.begin && !is_there {
-                    anomalies.push(Anomaly::new(
-                        format!("number {number} was acknowledged and is lost"),
-                        [*begin, *created, end],
-                    ));
-                }
-            }
+        }
+        anomalies.extend(given_twice(&attempts));
+        anomalies.extend(out_of_order(&attempts));
+        for listing in &listings {
+            anomalies.extend(listing.strange(&attempts));
+            anomalies.extend(listing.lost(&attempts));
         }
         if anomalies.is_empty() {
-            if acknowledged.is_empty() {
+            if told == 0 {
                 return Verdict::Unknown { reason: "no create was acknowledged".into() };
             }
-            let last = acknowledged.iter().map(|(_, end, _)| *end).max();
-            if last_listed.is_none() || last > last_listed {
+            if listings.last().map(|listing| listing.begin) < last {
                 return Verdict::Unknown { reason: "the nodes were not listed after the last create".into() };
             }
         }
-        let unknown = attempts.values().filter(|(kind, _, _)| *kind == Kind::Info).count();
-        Verdict::of(
-            anomalies,
-            format!("{} acknowledged creates, {unknown} of unknown outcome", acknowledged.len()),
-        )
+        let unknown = attempts.values().filter(|attempt| attempt.kind == Kind::Info).count();
+        Verdict::of(anomalies, format!("{told} acknowledged creates, {unknown} of unknown outcome"))
     }
 }
 
-/// A create that began after another was acknowledged must have a greater number.
-fn out_of_order(acknowledged: &mut [(usize, usize, u64)]) -> Vec<Anomaly> {
-    acknowledged.sort_unstable();
-    let mut by_end: Vec<(usize, u64)> = acknowledged.iter().map(|(_, end, number)| (*end, *number)).collect();
-    by_end.sort_unstable();
-    let mut anomalies = Vec::new();
-    let mut ended = by_end.iter().peekable();
-    let mut greatest: Option<(u64, usize)> = None;
-    for (begin, end, number) in acknowledged.iter() {
-        while let Some((before, earlier)) = ended.next_if(|(before, _)| before < begin) {
-            greatest = greatest.max(Some((*earlier, *before)));
+impl Listing<'_> {
+    /// What is there and should not be, or not so.
+    fn strange(&self, attempts: &BTreeMap<u64, Attempt>) -> Vec<Anomaly> {
+        let mut anomalies = Vec::new();
+        let mut by_tag: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut by_number: BTreeMap<u64, u64> = BTreeMap::new();
+        for (number, tag) in self.nodes {
+            let attempt = attempts.get(tag);
+            let mut anomaly = |what: String| {
+                let begin = attempt.map(|attempt| attempt.begin);
+                anomalies.push(Anomaly::new(what, begin.into_iter().chain([self.end]).collect::<Vec<_>>()));
+            };
+            if let Some(first) = by_tag.insert(*tag, *number) {
+                anomaly(format!("create {tag} was applied twice, as numbers {first} and {number}"));
+            } else if let Some(other) = by_number.insert(*number, *tag) {
+                anomaly(format!("number {number} is there twice, of creates {other} and {tag}"));
+            }
+            match attempt {
+                None => anomaly(format!("nobody created {tag}")),
+                Some(Attempt { kind: Kind::Fail, .. }) => {
+                    anomaly(format!("create {tag} was refused and is there"));
+                }
+                Some(Attempt { begin, .. }) if *begin > self.end => {
+                    anomaly(format!("create {tag} is there before it was asked for"));
+                }
+                Some(Attempt { number: Some(told), .. }) if told != number => {
+                    anomaly(format!("create {tag} was told number {told} and is there as {number}"));
+                }
+                Some(_) => {}
+            }
         }
-        if let Some((earlier, before)) = greatest
-            && earlier > *number
+        anomalies
+    }
+
+    /// What was known before it began, and is not there.
+    fn lost(&self, attempts: &BTreeMap<u64, Attempt>) -> Vec<Anomaly> {
+        let present: BTreeSet<u64> = self.nodes.iter().map(|(_, tag)| *tag).collect();
+        let mut anomalies = Vec::new();
+        for (tag, attempt) in attempts.iter().filter(|(tag, _)| !present.contains(tag)) {
+            let Some(known) = attempt.known.filter(|known| *known < self.begin) else { continue };
+            let how = if attempt.acknowledged == Some(known) { "acknowledged" } else { "listed" };
+            let number = attempt.number.map(|number| number.to_string()).unwrap_or_default();
+            let what = format!("number {number} was {how} and is lost (create {tag})");
+            anomalies.push(Anomaly::new(what, [attempt.begin, known, self.end]));
+        }
+        anomalies
+    }
+}
+
+/// No two creates have one number.
+fn given_twice(attempts: &BTreeMap<u64, Attempt>) -> Vec<Anomaly> {
+    let mut by_number: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut anomalies = Vec::new();
+    for attempt in attempts.values() {
+        let (Some(number), Some(end)) = (attempt.number, attempt.acknowledged) else { continue };
+        if let Some(other) = by_number.insert(number, end) {
+            anomalies.push(Anomaly::new(format!("number {number} was given twice"), [other, end]));
+        }
+    }
+    anomalies
+}
+
+/// A create that began after another was known must have a greater number.
+fn out_of_order(attempts: &BTreeMap<u64, Attempt>) -> Vec<Anomaly> {
+    let known = |attempt: &Attempt| Some((attempt.known?, attempt.number?));
+    let mut by_known: Vec<(usize, u64)> = attempts.values().filter_map(known).collect();
+    by_known.sort_unstable();
+    let begun = |attempt: &Attempt| Some((attempt.begin, attempt.known?, attempt.number?));
+    let mut by_begin: Vec<(usize, usize, u64)> = attempts.values().filter_map(begun).collect();
+    by_begin.sort_unstable();
+    let mut anomalies = Vec::new();
+    let mut earlier = by_known.iter().peekable();
+    let mut greatest: Option<(u64, usize)> = None;
+    for (begin, end, number) in &by_begin {
+        while let Some((before, other)) = earlier.next_if(|(before, _)| before < begin) {
+            greatest = greatest.max(Some((*other, *before)));
+        }
+        if let Some((other, before)) = greatest
+            && other > *number
         {
             anomalies.push(Anomaly::new(
-                format!("number {number} was given after {earlier} had been acknowledged"),
+                format!("number {number} was given after {other} had been acknowledged or listed"),
                 [before, *begin, *end],
             ));
         }

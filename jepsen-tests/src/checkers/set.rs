@@ -1,4 +1,5 @@
-//! A set: an element whose addition was acknowledged is in every later read; nothing else is there.
+//! A set: an element whose addition was acknowledged, or that was read, is in every later read; nothing
+//! else is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,10 @@ pub struct Set;
 struct Attempt {
     kind: Kind,
     begin: usize,
-    end: Option<usize>,
+    /// Where it was acknowledged.
+    acknowledged: Option<usize>,
+    /// Where it was known first: acknowledged or read.
+    known: Option<usize>,
 }
 
 impl Checker for Set {
@@ -26,59 +30,63 @@ impl Checker for Set {
         let mut attempts: BTreeMap<u64, Attempt> = BTreeMap::new();
         for pair in &pairs {
             if let Operation::Add { element } = pair.invoke.operation {
-                let attempt = Attempt { kind: pair.kind(), begin: pair.begin, end: pair.end };
+                let acknowledged = pair.end.filter(|_| pair.kind() == Kind::Ok);
+                let attempt =
+                    Attempt { kind: pair.kind(), begin: pair.begin, acknowledged, known: acknowledged };
                 attempts.insert(element, attempt);
             }
         }
-        let mut anomalies = Vec::new();
-        let mut reads = 0;
-        let mut last_read = None;
+        // (begin, end, elements) of every read, in the order of beginnings.
+        let mut reads: Vec<(usize, usize, &[u64])> = Vec::new();
         for pair in pairs.iter().filter(|pair| pair.kind() == Kind::Ok) {
             let (Some(completion), Some(end)) = (pair.completion, pair.end) else { continue };
             let Operation::ReadSet { elements: Some(elements) } = &completion.operation else { continue };
-            reads += 1;
-            last_read = last_read.max(Some(pair.begin));
+            reads.push((pair.begin, end, elements));
+            for element in elements {
+                if let Some(attempt) = attempts.get_mut(element) {
+                    attempt.known = Some(attempt.known.map_or(end, |known| known.min(end)));
+                }
+            }
+        }
+        let mut anomalies = Vec::new();
+        for (begin, end, elements) in &reads {
             let present: BTreeSet<u64> = elements.iter().copied().collect();
             if present.len() != elements.len() {
-                anomalies.push(Anomaly::new("an element is in the set twice", [end]));
+                anomalies.push(Anomaly::new("an element is in the set twice", [*end]));
             }
             for (element, attempt) in &attempts {
-                let must = attempt.kind == Kind::Ok && attempt.end.is_some_and(|added| added < pair.begin);
-                if must && !present.contains(element) {
-                    anomalies.push(Anomaly::new(
-                        format!("element {element} was acknowledged and is lost"),
-                        [Some(attempt.begin), attempt.end, Some(end)]
-                            .into_iter()
-                            .flatten()
-                            .collect::<Vec<_>>(),
-                    ));
+                let Some(known) = attempt.known.filter(|known| known < begin) else { continue };
+                if !present.contains(element) {
+                    let how = if attempt.acknowledged == Some(known) { "acknowledged" } else { "read" };
+                    let what = format!("element {element} was {how} and is lost");
+                    anomalies.push(Anomaly::new(what, [attempt.begin, known, *end]));
                 }
             }
             for element in &present {
                 match attempts.get(element) {
-                    None => anomalies.push(Anomaly::new(format!("nobody added element {element}"), [end])),
+                    None => anomalies.push(Anomaly::new(format!("nobody added element {element}"), [*end])),
                     Some(attempt) if attempt.kind == Kind::Fail => anomalies.push(Anomaly::new(
                         format!("element {element} was refused and is there"),
-                        [attempt.begin, end],
+                        [attempt.begin, *end],
                     )),
-                    Some(attempt) if attempt.begin > end => anomalies.push(Anomaly::new(
+                    Some(attempt) if attempt.begin > *end => anomalies.push(Anomaly::new(
                         format!("element {element} was read before it was added"),
-                        [end, attempt.begin],
+                        [*end, attempt.begin],
                     )),
                     Some(_) => {}
                 }
             }
         }
-        let acknowledged = attempts.values().filter(|attempt| attempt.kind == Kind::Ok).count();
-        let last_ok = attempts.values().filter(|a| a.kind == Kind::Ok).filter_map(|a| a.end).max();
+        let acknowledged = attempts.values().filter(|attempt| attempt.acknowledged.is_some()).count();
         if anomalies.is_empty() {
-            if acknowledged == 0 {
+            let last_added = attempts.values().filter_map(|attempt| attempt.acknowledged).max();
+            if last_added.is_none() {
                 return Verdict::Unknown { reason: "no addition was acknowledged".into() };
             }
-            if last_read.is_none_or(|read| last_ok.is_some_and(|added| added > read)) {
+            if reads.last().map(|(begin, ..)| *begin) < last_added {
                 return Verdict::Unknown { reason: "the set was not read after the last addition".into() };
             }
         }
-        Verdict::of(anomalies, format!("{acknowledged} acknowledged additions, {reads} reads"))
+        Verdict::of(anomalies, format!("{acknowledged} acknowledged additions, {} reads", reads.len()))
     }
 }

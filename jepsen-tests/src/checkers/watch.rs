@@ -17,8 +17,8 @@ use crate::history::{History, Kind, Operation, Process};
 #[derive(Clone, Copy, Debug)]
 pub struct Watch;
 
-/// By transaction: node, number and the entry that tells it.
-type Events = BTreeMap<u64, (u32, u64, usize)>;
+/// By transaction and node: the number and the entry that tells it.
+type Events = BTreeMap<(u64, u32), (u64, usize)>;
 
 /// What one watcher heard.
 #[derive(Default)]
@@ -47,15 +47,23 @@ impl Checker for Watch {
                 if pair.kind() == Kind::Fail {
                     refused.insert((node, number), pair.begin);
                 }
-                let zxid = pair.completion.filter(|_| pair.kind() == Kind::Ok).and_then(|entry| entry.zxid);
-                if let (Some(zxid), Some(end)) = (zxid, pair.end) {
-                    changes.insert(zxid, (node, number, end));
+                let (Kind::Ok, Some(completion), Some(end)) = (pair.kind(), pair.completion, pair.end) else {
+                    continue;
+                };
+                let Some(zxid) = completion.zxid else {
+                    let what = format!("change {number} of node {node} was acknowledged without a zxid");
+                    anomalies.push(Anomaly::new(what, [pair.begin, end]));
+                    continue;
+                };
+                if let Some((other, earlier)) = changes.insert((zxid, node), (number, end)) {
+                    let what = format!("changes {other} and {number} of node {node} are both at zxid {zxid}");
+                    anomalies.push(Anomaly::new(what, [earlier, end]));
                 }
             }
         }
         // Where each change took effect, and the entry that tells it.
         let mut places: BTreeMap<(u32, u64), (u64, usize)> =
-            changes.iter().map(|(zxid, (node, number, end))| ((*node, *number), (*zxid, *end))).collect();
+            changes.iter().map(|((zxid, node), (number, end))| ((*node, *number), (*zxid, *end))).collect();
         let mut all_heard = Events::new();
         for (index, entry) in history.entries.iter().enumerate() {
             if entry.kind == Kind::Invoke {
@@ -76,8 +84,8 @@ impl Checker for Watch {
                 Operation::Event { node, number, ordinal } => {
                     let zxid = entry.zxid.unwrap_or(0);
                     anomalies.extend(heard.event(zxid, ordinal, index));
-                    heard.events.insert(zxid, (node, number, index));
-                    all_heard.entry(zxid).or_insert((node, number, index));
+                    heard.events.insert((zxid, node), (number, index));
+                    all_heard.entry((zxid, node)).or_insert((number, index));
                     let (place, told) = *places.entry((node, number)).or_insert((zxid, index));
                     if place != zxid {
                         anomalies.push(Anomaly::new(
@@ -116,15 +124,16 @@ impl Checker for Watch {
             events += heard.events.len();
             let (since, started) = heard.since.unwrap_or_default();
             // Of what is not acknowledged, others' events tell, as far as this watcher has come.
-            let reached = heard.events.keys().next_back().copied().unwrap_or(since);
-            let told = all_heard.range(since + 1..).take_while(|(zxid, _)| **zxid <= reached);
-            let told = told.filter(|(zxid, _)| !changes.contains_key(zxid));
-            for (zxid, (node, number, end)) in changes.range(since + 1..).chain(told) {
-                match heard.events.get(zxid) {
-                    Some((heard_node, heard_number, _)) if (heard_node, heard_number) == (node, number) => {}
-                    Some((other_node, other, index)) => anomalies.push(Anomaly::new(
+            let reached = heard.events.keys().next_back().map_or(since, |(zxid, _)| *zxid);
+            let behind = (since.saturating_add(1), 0)..;
+            let told = all_heard.range(behind.clone()).take_while(|((zxid, _), _)| *zxid <= reached);
+            let told = told.filter(|(place, _)| !changes.contains_key(place));
+            for ((zxid, node), (number, end)) in changes.range(behind).chain(told) {
+                match heard.events.get(&(*zxid, *node)) {
+                    Some((heard_number, _)) if heard_number == number => {}
+                    Some((other, index)) => anomalies.push(Anomaly::new(
                         format!(
-                            "watcher {process} heard of change {other} of node {other_node} at zxid {zxid}, which made change {number} of node {node}"
+                            "watcher {process} heard of change {other} of node {node} at zxid {zxid}, which made change {number}"
                         ),
                         [*end, *index],
                     )),

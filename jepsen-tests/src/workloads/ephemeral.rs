@@ -13,14 +13,13 @@ use quorate::{Client, CreateMode};
 use tokio::sync::oneshot;
 
 use super::{Arena, Noted, SESSION_TIMEOUT, Workload};
-use crate::checkers::{Checker, ephemeral};
+use crate::checkers::Checker;
+use crate::checkers::ephemeral::{self, LAST_PATIENCE};
 use crate::history::{Operation, Process};
 
 const PARENT: &str = "/ephemeral";
 /// Looks a life.
 const LOOKS: u32 = 12;
-/// How long the last nodes may take to go when all is over: some timeouts, as elections restart them.
-const LAST_PATIENCE: Duration = Duration::from_secs(40);
 
 /// See the file's comment.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,10 @@
 // Each test program uses its own part of this.
 #![allow(dead_code)]
 
+use std::time::Duration;
+
 use jepsen_tests::checkers::{Checker, Verdict};
-use jepsen_tests::history::{Entry, History, Kind, Operation, Process};
+use jepsen_tests::history::{Entry, History, Kind, NEMESIS, Operation, Process};
 
 /// A history under construction; every entry comes 1 ms after the one before.
 #[derive(Default)]
@@ -12,7 +14,7 @@ pub struct Story(pub History);
 
 impl Story {
     pub fn entry(mut self, process: Process, kind: Kind, operation: Operation, zxid: Option<u64>) -> Story {
-        let time_us = 1000 * self.0.entries.len() as u64;
+        let time_us = self.0.entries.last().map_or(0, |last| last.time_us + 1000);
         self.0.entries.push(Entry { time_us, process, kind, operation, zxid, error: None });
         self
     }
@@ -35,6 +37,13 @@ impl Story {
 
     pub fn fail(self, process: Process, operation: Operation) -> Story {
         self.entry(process, Kind::Fail, operation, None)
+    }
+
+    /// The workers are told to stop, and time goes by.
+    pub fn stopped(self, time: Duration) -> Story {
+        let mut story = self.entry(NEMESIS, Kind::Info, Operation::Stop, None);
+        story.0.entries.last_mut().expect("just written").time_us += time.as_micros() as u64;
+        story
     }
 
     /// An operation without anything beside it.
