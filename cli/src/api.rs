@@ -57,6 +57,8 @@ pub struct Api {
     endpoints: Vec<Endpoint>,
     names: Vec<String>,
     timeout: Duration,
+    /// How long a member may be silent before another is asked; by default half of the timeout.
+    silence_max: Option<Duration>,
     credentials: Vec<v1::Credential>,
     consistency: ConsistencyArgument,
     /// The newest transaction that any answer showed.
@@ -79,6 +81,7 @@ impl Api {
             endpoints,
             names: names.into_iter().map(Into::into).collect(),
             timeout: global.timeout,
+            silence_max: None,
             credentials: global.auth.iter().map(credential).collect(),
             consistency: global.consistency,
             seen: Zxid(0),
@@ -95,6 +98,11 @@ impl Api {
     /// Later calls may take at least this long: the cluster itself waits for something.
     pub fn allow(&mut self, patience: Duration) {
         self.timeout = self.timeout.max(patience);
+    }
+
+    /// Later calls wait only so long for a member before they ask another: something must not end meanwhile.
+    pub fn hurry(&mut self, silence_max: Duration) {
+        self.silence_max = Some(silence_max);
     }
 
     /// Fails if no member can be reached.
@@ -201,12 +209,21 @@ impl Api {
     ) -> Outcome<T> {
         let deadline = Instant::now() + self.timeout;
         let mut pause = PAUSE_FIRST;
+        // An earlier attempt may have been done, whatever a later one says of itself.
+        let mut may_be_done = false;
         loop {
-            let (index, channel) = self.channel(deadline).await?;
+            let (index, channel) = match self.channel(deadline).await {
+                Err(_) if may_be_done => {
+                    let error = Error::new(ErrorKind::OutcomeUnknown, "no member answers any more");
+                    return Err(Failure::refused(&error, subject));
+                }
+                other => other?,
+            };
             // A member that is silent for half of the time gets no second half, if another may be asked.
+            let silence_max = self.silence_max.unwrap_or(self.timeout / 2);
             let until = match call {
                 Call::Read | Call::NamedWrite if self.endpoints.len() > 1 => {
-                    deadline.min(Instant::now() + self.timeout / 2)
+                    deadline.min(Instant::now() + silence_max)
                 }
                 _ => deadline,
             };
@@ -218,6 +235,7 @@ impl Api {
                 }
             };
             let is_lost = error.kind == ErrorKind::OutcomeUnknown;
+            may_be_done |= is_lost && call != Call::Read;
             let may_repeat = match call {
                 Call::Read | Call::NamedWrite => error.kind.is_retryable() || is_lost,
                 Call::Write => error.kind.is_retryable(),
@@ -230,6 +248,7 @@ impl Api {
             if !may_repeat || Instant::now() + pause >= deadline {
                 let kind = match error.kind {
                     ErrorKind::OutcomeUnknown if call == Call::Read => ErrorKind::Unavailable,
+                    kind if may_be_done && kind.is_retryable() => ErrorKind::OutcomeUnknown,
                     kind => kind,
                 };
                 return Err(Failure::refused(&Error { kind, ..error }, subject));

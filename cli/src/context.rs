@@ -40,11 +40,12 @@ impl Context {
 
     /// Later commands of a shell prove this identity too; the session is opened anew with it.
     pub async fn add_credential(&mut self, auth: AuthArgument) -> Outcome {
-        self.api.add_credential(&auth);
+        // One that is refused must not go along with all later calls.
         if let Some(client) = &self.session {
             let proved = client.auth(&auth.scheme, auth.credential.clone()).await;
             proved.map_err(|error| Failure::from_client(&error, &auth.scheme))?;
         }
+        self.api.add_credential(&auth);
         self.global.auth.push(auth);
         Ok(())
     }

@@ -259,6 +259,51 @@ async fn a_lock_taken_away_is_lost() {
     assert_eq!(in_time(guard.lost()).await.kind(), ErrorKind::GuardFailed);
 }
 
+/// In a queue that was made anew numbers begin anew.
+#[tokio::test]
+async fn a_lost_guard_ends_nobody_elses_lock_that_has_its_name() {
+    let fake = Fake::start().await;
+    let (one, two) = (fake.client().await, fake.client().await);
+    let lost = Lock::new(&one, "/l").acquire().await.expect("acquired");
+    one.delete_recursive("/l").await.expect("deleted");
+    let held = in_time(Lock::new(&two, "/l").acquire()).await.expect("acquired");
+    assert_eq!(lost.path(), held.path());
+    assert_eq!(in_time(lost.lost()).await.kind(), ErrorKind::GuardFailed);
+    lost.release().await.expect("there is nothing to release");
+    waits(held.lost()).await;
+    held.release().await.expect("released");
+}
+
+/// A node that its ACL hides, with `x` in it.
+async fn hidden(client: &Client, path: &str) {
+    let nobody = AclEntry { permissions: Permissions::DELETE, ..AclEntry::open()[0].clone() };
+    client.create(path, "x").acl(vec![nobody]).await.expect("created");
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_stops_no_recipe() {
+    let fake = Fake::start().await;
+    let client = fake.client().await;
+    for path in ["/q", "/g", "/e", "/t"] {
+        client.create(path, "").await.expect("created");
+    }
+    hidden(&client, "/q/item-0000000000").await;
+    let queue = Queue::new(&client, "/q");
+    queue.put("y").await.expect("put");
+    assert_eq!(in_time(queue.take()).await.expect("taken").data, "y");
+
+    hidden(&client, "/g/member-0000000000").await;
+    assert_eq!(Group::new(&client, "/g").members().await.expect_err("hidden").kind(), ErrorKind::NoAuth);
+    hidden(&client, "/e/lock-0000000000").await;
+    let leader = Election::new(&client, "/e").leader().await;
+    assert_eq!(leader.expect_err("hidden").kind(), ErrorKind::NoAuth);
+
+    hidden(&client, "/t/a").await;
+    client.create("/t/b", "").await.expect("created");
+    let cache = TreeCache::start(&client, "/t").await.expect("started");
+    assert_eq!(cache.snapshot().into_keys().collect::<Vec<_>>(), ["/t", "/t/b"]);
+}
+
 #[tokio::test]
 async fn readers_share_and_a_writer_is_alone_in_the_order_of_asking() {
     let fake = Fake::start().await;

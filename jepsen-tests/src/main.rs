@@ -45,7 +45,7 @@ enum Command {
         #[arg(long, default_value_t = 6)]
         workers: u32,
         /// Operations a second, all clients together, at most.
-        #[arg(long, default_value_t = 300)]
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
         rate: u32,
         /// The door that clients go through: grpc or zookeeper.
         #[arg(long, default_value = "grpc", value_parser = parse_door)]
@@ -56,10 +56,13 @@ enum Command {
     },
     /// Show the workloads, nemeses and scenarios.
     List,
-    /// Judge a history again: the file of a run, beside its run.json.
+    /// Judge a history: the file of a run, beside its run.json, or one of your own.
     Check {
         /// history.jsonl.
         history: PathBuf,
+        /// Of your own: it is judged by this workload's checkers, without digests and availability.
+        #[arg(long)]
+        workload: Option<String>,
     },
     /// Judge a run's folder again and write its report.html.
     Report {
@@ -175,7 +178,8 @@ fn main() -> ExitCode {
             list();
             Ok(true)
         }
-        Command::Check { history } => again(&history, false),
+        Command::Check { history, workload: Some(workload) } => of_ones_own(&history, &workload),
+        Command::Check { history, workload: None } => again(&history, false),
         Command::Report { folder } => again(&folder.join(run::HISTORY_FILE), true),
         Command::Matrix(arguments) => match series::matrix::run(arguments) {
             Ok(is_valid) => Ok(is_valid),
@@ -253,6 +257,13 @@ fn show_finding(finding: &Finding) {
         }
     };
     println!("  {:14} {word:8} {text}", finding.checker);
+}
+
+/// Judges a history of which only the workload is known.
+fn of_ones_own(path: &Path, workload: &str) -> Result<bool, RunError> {
+    let findings = run::judge_alone(workload, &History::read(path)?)?;
+    findings.iter().for_each(show_finding);
+    Ok(findings.iter().all(|finding| finding.verdict.is_valid()))
 }
 
 /// Judges a kept history again.

@@ -329,6 +329,14 @@ pub fn checkers(plan: &Plan) -> Result<Vec<Box<dyn Checker>>, RunError> {
     Ok(checkers)
 }
 
+/// What a workload's own checkers say of a history.
+///
+/// # Errors
+/// [`RunError::Unknown`].
+pub fn judge_alone(workload: &str, history: &History) -> Result<Vec<Finding>, RunError> {
+    Ok(judge(&find_workload(workload)?.checkers(), history))
+}
+
 /// Writes verdicts and report into a run's folder.
 ///
 /// # Errors
@@ -347,8 +355,12 @@ pub fn save(folder: &Path, outcome: &Outcome, history: &History) -> Result<(), R
 /// [`RunError::File`].
 pub fn load(folder: &Path) -> Result<Outcome, RunError> {
     let path: PathBuf = folder.join(RUN_FILE);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| std::io::Error::other(format!("{}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        std::io::Error::other(format!(
+            "{}: {error} (a history of your own: check --workload W)",
+            path.display()
+        ))
+    })?;
     Ok(serde_json::from_str(&text).map_err(std::io::Error::other)?)
 }
 

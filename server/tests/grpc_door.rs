@@ -7,10 +7,12 @@ mod zookeeper_support;
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prost::Message;
 use quorate_core::acl::digest_id;
 use quorate_core::error::ErrorKind;
 use quorate_core::registry::ServiceName;
 use quorate_proto::convert::error_from_status;
+use quorate_proto::v1::elections_client::ElectionsClient;
 use quorate_proto::v1::locks_client::LocksClient;
 use quorate_proto::v1::registry_client::RegistryClient;
 use quorate_proto::v1::znodes_client::ZnodesClient;
@@ -154,6 +156,8 @@ async fn whose_wait_is_over_is_not_in_the_queue_any_more() {
         let refused = acquire(locks.clone(), call.clone()).await.expect_err("it is held");
         let kind = error_from_status(&refused).kind;
         assert_eq!((refused.code(), kind), (Code::Aborted, ErrorKind::NodeExists));
+        // Python's and Java's helpers take details of another code for broken.
+        assert_eq!(code_in_details(&refused), Code::Aborted as i32);
         assert_eq!(holder(&locks).await.map(|holder| holder.waiting), Some(0));
         if request_id.is_some() {
             let over = acquire(locks.clone(), call).await.expect_err("it was over");
@@ -161,6 +165,16 @@ async fn whose_wait_is_over_is_not_in_the_queue_any_more() {
         }
     }
     release(&locks, held).await;
+}
+
+/// What the first field of google.rpc.Status says.
+fn code_in_details(status: &Status) -> i32 {
+    #[derive(prost::Message)]
+    struct Details {
+        #[prost(int32, tag = "1")]
+        code: i32,
+    }
+    Details::decode(status.details()).expect("a google.rpc.Status").code
 }
 
 fn instance(id: &str) -> Option<v1::Instance> {
@@ -380,4 +394,67 @@ async fn what_else_is_below_a_lock_neither_holds_it_nor_waits() {
     waiting(&locks, 1).await;
     release(&locks, held).await;
     release(&locks, second.await.expect("no panic").expect("granted")).await;
+}
+
+#[tokio::test]
+async fn an_election_that_nobody_leads_has_no_leader() {
+    let member = Member::start(&[]);
+    let channel = connect(&member).await;
+    let mut elections = ElectionsClient::new(channel.clone());
+    let refused_at = async |elections: &mut ElectionsClient<Channel>| {
+        let asked = v1::LeaderRequest { path: "/election".into(), ..Default::default() };
+        let refused = elections.leader(asked).await.expect_err("nobody leads");
+        assert_eq!((refused.code(), error_from_status(&refused).kind), (Code::NotFound, ErrorKind::NoNode));
+    };
+    refused_at(&mut elections).await;
+    node(&ZnodesClient::new(channel), "/election", 31).await;
+    refused_at(&mut elections).await;
+}
+
+#[tokio::test]
+async fn a_one_shot_watch_ends_behind_its_event() {
+    let member = Member::start(&[]);
+    let nodes = ZnodesClient::new(connect(&member).await);
+    node(&nodes, "/a", 31).await;
+    let since = None;
+    let kind = v1::WatchKind::Data.into();
+    let asked = v1::WatchRequest { path: "/a".into(), kind, since, ..Default::default() };
+    let mut watch = nodes.clone().watch(asked).await.expect("watched").into_inner();
+    let mut events = 0;
+    let started = watch.message().await.expect("told").expect("it has begun").news;
+    assert!(matches!(started, Some(v1::watch_response::News::Started(_))), "{started:?}");
+    let set = v1::SetRequest { path: "/a".into(), ..Default::default() };
+    nodes.clone().set(set).await.expect("set");
+    let ends = async {
+        while let Some(told) = watch.message().await.expect("told") {
+            events += usize::from(matches!(told.news, Some(v1::watch_response::News::Event(_))));
+        }
+    };
+    timeout(PATIENCE, ends).await.expect("it ends");
+    assert_eq!(events, 1);
+}
+
+#[tokio::test]
+async fn a_list_without_a_limit_is_whole_whatever_its_data_take() {
+    let member = Member::start(&[]);
+    let nodes = ZnodesClient::new(connect(&member).await);
+    node(&nodes, "/large", 31).await;
+    for number in 0..30 {
+        let (path, data) = (format!("/large/{number}"), Some(vec![b'x'; 100_000].into()));
+        let create = v1::CreateRequest { path, data, ..Default::default() };
+        nodes.clone().create(create).await.expect("created");
+    }
+    let list = async |limit| {
+        let asked = v1::ListRequest { path: "/large".into(), with_data: true, limit, ..Default::default() };
+        let mut pages = nodes.clone().list(asked).await.expect("listed").into_inner();
+        let (mut children, mut more) = (0, false);
+        while let Some(page) = pages.message().await.expect("a page") {
+            children += page.children.len();
+            more |= page.more;
+        }
+        (children, more)
+    };
+    assert_eq!(list(0).await, (30, false));
+    let (children, more) = list(20).await;
+    assert!(children < 20 && more, "{children} {more}");
 }

@@ -70,12 +70,13 @@ pub async fn run(arguments: WatchArguments, context: &mut Context) -> Outcome {
     let mut position = since.map(|zxid| Position::after(Zxid(zxid)));
     let mut left = count.unwrap_or(u64::MAX);
     let mut has_started = false;
+    // A gap, and where it began: told once the new watch stands, so that whoever reads then misses nothing.
+    let mut missed: Option<Option<Position>> = None;
     'streams: loop {
         let mut stream = match open(context, &path, kind, position).await {
             Ok(stream) => stream,
             Err(Failure::Told { kind: "watch_gap", .. }) if has_started => {
-                gap(context, &path, position)?;
-                position = None;
+                missed = Some(position.take());
                 continue;
             }
             Err(failure) => return Err(failure),
@@ -96,8 +97,7 @@ pub async fn run(arguments: WatchArguments, context: &mut Context) -> Outcome {
                         continue 'streams;
                     }
                     if error.kind == ErrorKind::WatchGap && has_started {
-                        gap(context, &path, position)?;
-                        position = None;
+                        missed = Some(position.take());
                         continue 'streams;
                     }
                     return Err(Failure::refused(&error, &path));
@@ -106,6 +106,9 @@ pub async fn run(arguments: WatchArguments, context: &mut Context) -> Outcome {
             match news {
                 News::Started(reached) => {
                     position = position.max(Some(reached.into()));
+                    if let Some(behind) = missed.take() {
+                        gap(context, &path, behind)?;
+                    }
                     if !has_started {
                         context.output.note(&format!("watching {path} (Ctrl-C ends it)"));
                     }

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! An operation of unknown outcome never ends: it may be taken anywhere or nowhere. The search gives
-//! up, and says unknown, beyond [`STEPS_MAX`].
+//! up, and says unknown, beyond [`STEPS_MAX`] and [`SEEN_BYTES_MAX`].
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -23,6 +23,8 @@ use crate::history::{History, Kind, Operation, Pair};
 
 /// Steps of the search a key; beyond it the verdict is unknown. About ten seconds.
 const STEPS_MAX: u64 = 20_000_000;
+/// What the ways gone already may take, a key; beyond it the verdict is unknown, too.
+const SEEN_BYTES_MAX: usize = 2 << 30;
 
 /// See the file's comment.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +104,9 @@ impl Checker for Linearizable {
                 // An anomaly of another key is still one.
                 Search::TooLong if anomalies.is_empty() => {
                     return Verdict::Unknown {
-                        reason: format!("register {key}: more than {STEPS_MAX} steps"),
+                        reason: format!(
+                            "register {key}: more than {STEPS_MAX} steps, or {SEEN_BYTES_MAX} bytes of them"
+                        ),
                     };
                 }
                 Search::TooLong => {}
@@ -248,7 +252,7 @@ fn search(calls: &[Call], initial: Register) -> Search {
     let mut steps = 0_u64;
     while left > 0 {
         steps += 1;
-        if steps > STEPS_MAX {
+        if steps > STEPS_MAX || seen.len() * size_of_val(&taken.0[..]) > SEEN_BYTES_MAX {
             return Search::TooLong;
         }
         let node = list.nodes[place];

@@ -34,7 +34,7 @@ pub struct Arguments {
     seed: u64,
     /// Operations a second, all clients of a run together, at most; results of other rates count as
     /// missing.
-    #[arg(long, default_value_t = RATE)]
+    #[arg(long, default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// Only these workloads.
     #[arg(long, value_delimiter = ',')]
@@ -94,6 +94,8 @@ fn rate_of_old() -> u32 {
 /// Says what is in the way: no stamp, programs that are old or change meanwhile, an unreadable file.
 pub fn run(arguments: Arguments) -> Result<bool, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    are_known("workload", &arguments.workload, workloads::all().iter().map(|one| one.name()))?;
+    are_known("nemesis", &arguments.nemesis, nemesis::all().iter().map(|one| one.name()))?;
     let stamp = server_code::stamp()?;
     let programs = Programs::find()?;
     let progress =
@@ -108,13 +110,23 @@ pub fn run(arguments: Arguments) -> Result<bool, String> {
         progress: Mutex::new(progress),
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..matrix.arguments.jobs).map(|_| scope.spawn(|| matrix.work())).collect();
+        let workers: Vec<_> =
+            (0..matrix.arguments.jobs.max(1)).map(|_| scope.spawn(|| matrix.work())).collect();
         workers
             .into_iter()
             .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err("a worker panicked".into())))
     })?;
     write_table(&matrix.readme, &read(&matrix.results)?, &matrix.stamp)?;
     Ok(matrix.progress().all_valid)
+}
+
+/// That what is wanted exists: a name that fits nothing would run nothing, and pass.
+fn are_known<'a>(what: &str, wanted: &[String], known: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let known: Vec<&str> = known.collect();
+    match wanted.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(format!("no {what} {name:?}: there are {}", known.join(", "))),
+        None => Ok(()),
+    }
 }
 
 /// The runs of one call.

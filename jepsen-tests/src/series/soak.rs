@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Operations a second, all clients of a run together, at most.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// Where runs that failed are kept.
     #[arg(long)]

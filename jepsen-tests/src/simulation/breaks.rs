@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use quorate_core::breaks::BREAKS;
 
-use super::runner::{self, Batch};
+use super::runner::{self, Batch, Failure};
 
 /// Tells this program that it is the compiler's wrapper, and which bug to build in.
 const WRAPPED: &str = "QUORATE_BREAK_CFG";
@@ -83,10 +83,20 @@ pub fn show(seeds: &[u64], jobs: usize, time: Duration, program: Option<PathBuf>
         let summary = runner::run(&batch);
         let tried = summary.outcomes.len() + summary.failures.len();
         let seconds = summary.wall.as_secs_f64();
+        let what =
+            |failure: &Failure| failure.violations.first().map_or("", String::as_str).replace('|', "/");
         match summary.failures.first() {
+            Some(failure) if failure.is_judged => {
+                println!("| {bug} | {} | {} | {tried} | {seconds:.0} s |", what(failure), failure.seed);
+            }
+            // A process that just ended shows nothing of the bug.
             Some(failure) => {
-                let what = failure.violations.first().map_or("", String::as_str).replace('|', "/");
-                println!("| {bug} | {what} | {} | {tried} | {seconds:.0} s |", failure.seed);
+                all_caught = false;
+                println!(
+                    "| {bug} | **not judged**: {} | {} | {tried} | {seconds:.0} s |",
+                    what(failure),
+                    failure.seed
+                );
             }
             None => {
                 all_caught = false;

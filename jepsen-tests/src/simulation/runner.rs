@@ -45,6 +45,8 @@ pub struct Failure {
     pub seed: u64,
     /// What was wrong.
     pub violations: Vec<String>,
+    /// Whether an invariant or a checker found it, and the process did not just end.
+    pub is_judged: bool,
     /// The trace's last lines.
     pub last: Vec<String>,
 }
@@ -127,13 +129,14 @@ impl Summary {
 
 /// Runs one seed, twice if so wanted.
 fn judge(batch: &Batch, seed: u64) -> Result<Outcome, Failure> {
-    let failed = |violations: Vec<String>, last| Failure { seed, violations, last };
-    let outcome = child(batch, seed).map_err(|why| failed(vec![why], Vec::new()))?;
+    let failed = |violations, last| Failure { seed, violations, is_judged: true, last };
+    let ended = |why| Failure { seed, violations: vec![why], is_judged: false, last: Vec::new() };
+    let outcome = child(batch, seed).map_err(ended)?;
     if !outcome.violations.is_empty() {
         return Err(failed(outcome.violations, outcome.last));
     }
     if batch.twice {
-        let again = child(batch, seed).map_err(|why| failed(vec![why], Vec::new()))?;
+        let again = child(batch, seed).map_err(ended)?;
         if again.hash != outcome.hash {
             let what = format!(
                 "determinism: the trace's hash is {} ({} events) and then {} ({} events)",

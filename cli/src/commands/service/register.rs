@@ -185,6 +185,8 @@ pub async fn run(arguments: RegisterArguments, context: &mut Context) -> Outcome
 /// Heartbeats, until the lease is lost.
 async fn keep(context: &mut Context, lease: &v1::Lease) -> Outcome {
     let pause = Duration::from_millis(u64::from(lease.ttl_ms) / 3);
+    // Another member is asked before the lease is over.
+    context.api.hurry(pause);
     loop {
         tokio::time::sleep(pause).await;
         let request = v1::HeartbeatRequest { lease: Some(lease.clone()) };
