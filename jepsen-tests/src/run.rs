@@ -364,12 +364,12 @@ pub fn load(folder: &Path) -> Result<Outcome, RunError> {
     Ok(serde_json::from_str(&text).map_err(std::io::Error::other)?)
 }
 
-fn find_workload(name: &str) -> Result<Box<dyn Workload>, RunError> {
+pub(crate) fn find_workload(name: &str) -> Result<Box<dyn Workload>, RunError> {
     let found = workloads::all().into_iter().find(|workload| workload.name() == name);
     found.ok_or_else(|| RunError::Unknown { kind: "workload", name: name.into() })
 }
 
-fn find_nemesis(name: &str) -> Result<Box<dyn Nemesis>, RunError> {
+pub(crate) fn find_nemesis(name: &str) -> Result<Box<dyn Nemesis>, RunError> {
     let found = nemesis::all().into_iter().find(|nemesis| nemesis.name() == name);
     found.ok_or_else(|| RunError::Unknown { kind: "nemesis", name: name.into() })
 }

@@ -194,11 +194,9 @@ fn transfer() -> Operation {
 
 #[test]
 fn a_total_beyond_all_numbers_is_rejected() {
-    let balances = |balances| Operation::ReadBalances { balances };
-    let moved = Operation::Transfer { from: 0, to: 1, amount: 5 };
     Story::default()
-        .alone(1, moved.clone(), moved)
-        .alone(1, balances(None), balances(Some(vec![i64::MAX, i64::MAX, 32])))
+        .alone(1, transfer(), transfer())
+        .alone(1, balances(None), balances(Some(&[i64::MAX, i64::MAX, 32])))
         .is_rejected(BANK, "the total is 18446744073709551646");
 }
 
@@ -250,6 +248,10 @@ fn a_lost_increment_a_stale_read_and_one_that_counts_twice_are_rejected() {
         .alone(1, increment(None), increment(Some(1)))
         .alone(1, count(None), count(Some(2)))
         .is_rejected(Counter, "though only 1 increments can have come to it");
+    // Nothing was known before.
+    Story::default()
+        .alone(1, increment(None), increment(Some(0)))
+        .is_rejected(Counter, "0, though 0 was known before");
     // The other increment came to more, so it was not yet there when this one came to 2.
     Story::default()
         .invoke(1, increment(None))

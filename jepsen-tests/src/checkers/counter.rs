@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::known::Greatest;
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation};
 
@@ -25,7 +26,7 @@ impl Checker for Counter {
         let mut values: BTreeMap<u64, usize> = BTreeMap::new();
         // Where increments began that may have happened, and what they came to, if that is known.
         let mut begun: Vec<(usize, Option<u64>)> = Vec::new();
-        // (end, value) of everything that told a value, in the order of ends.
+        // (end, value) of everything that told a value.
         let mut known: Vec<(usize, u64)> = Vec::new();
         let (mut increments, mut reads) = (0, 0);
         for pair in &pairs {
@@ -56,12 +57,7 @@ impl Checker for Counter {
                 _ => {}
             }
         }
-        known.sort_unstable();
-        // The greatest value known up to each place.
-        let mut greatest = Vec::with_capacity(known.len());
-        for (_, value) in &known {
-            greatest.push(greatest.last().copied().unwrap_or(0).max(*value));
-        }
+        let known = Greatest::of(known);
         let mut answers: Vec<_> = pairs.iter().filter(|pair| pair.kind() == Kind::Ok).collect();
         answers.sort_unstable_by_key(|pair| pair.end);
         let mut possible = Possible::default();
@@ -76,11 +72,11 @@ impl Checker for Counter {
                 Operation::ReadCounter { value: Some(value) } => (value, 0),
                 _ => continue,
             };
-            let before = known.partition_point(|(other, _)| *other < pair.begin);
-            let floor = before.checked_sub(1).map_or(0, |place| greatest[place]);
-            if value < floor + least {
+            // Nothing told is zero: what an increment comes to is more.
+            let (floor, told) = known.before(pair.begin).unwrap_or((0, pair.begin));
+            if value < floor.saturating_add(least) {
                 let what = format!("{value}, though {floor} was known before");
-                anomalies.push(Anomaly::new(what, [known[before - 1].0, pair.begin, end]));
+                anomalies.push(Anomaly::new(what, [told, pair.begin, end]));
             }
             let possible = possible.up_to(value);
             if value > possible {

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::known::note;
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation};
 
@@ -77,7 +78,7 @@ impl Checker for Ephemeral {
         for (_, end, names) in &reads {
             for name in *names {
                 if let Some(node) = nodes.get_mut(name) {
-                    node.made = Some(node.made.map_or(*end, |made| made.min(*end)));
+                    note(&mut node.made, *end);
                 }
             }
         }

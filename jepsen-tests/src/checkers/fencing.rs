@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use super::known::Greatest;
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation};
 
@@ -103,32 +104,5 @@ impl Checker for Fencing {
             anomalies,
             format!("{} grants, {} uses accepted, {refused} refused", grants.len(), uses.len()),
         )
-    }
-}
-
-/// The greatest token known up to each place where one was known, and where that was.
-struct Greatest(Vec<(usize, (u64, usize))>);
-
-impl Greatest {
-    /// Of places where a token was known to be granted, and the token.
-    fn of(known: impl Iterator<Item = (usize, u64)>) -> Greatest {
-        let mut known: Vec<(usize, u64)> = known.collect();
-        known.sort_unstable();
-        let mut greatest = (0, 0);
-        Greatest(
-            known
-                .into_iter()
-                .map(|(end, token)| {
-                    greatest = greatest.max((token, end));
-                    (end, greatest)
-                })
-                .collect(),
-        )
-    }
-
-    /// The greatest that was known before this place.
-    fn before(&self, place: usize) -> Option<(u64, usize)> {
-        let count = self.0.partition_point(|(end, _)| *end < place);
-        count.checked_sub(1).map(|last| self.0[last].1)
     }
 }

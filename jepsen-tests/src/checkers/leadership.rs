@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::known::Greatest;
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation};
 
@@ -34,19 +35,16 @@ impl Checker for Leadership {
                 _ => {}
             }
         }
-        known.sort_unstable();
-        let mut greatest: Vec<u64> = Vec::with_capacity(known.len());
-        for (_, token) in &known {
-            greatest.push(greatest.last().copied().unwrap_or(0).max(*token));
-        }
+        let known = Greatest::of(known);
         for pair in pairs.iter().filter(|pair| pair.kind() == Kind::Ok) {
             let (Some(completion), Some(end)) = (pair.completion, pair.end) else { continue };
             let Operation::Observe { token: Some(token) } = completion.operation else { continue };
-            let before = known.partition_point(|(other, _)| *other < pair.begin);
-            let newest = before.checked_sub(1).map_or(0, |place| greatest[place]);
-            if token > 0 && token < newest {
+            if let Some((newest, told)) = known.before(pair.begin)
+                && token > 0
+                && token < newest
+            {
                 let what = format!("leader {token} was told after leader {newest} was known");
-                anomalies.push(Anomaly::new(what, [known[before - 1].0, pair.begin, end]));
+                anomalies.push(Anomaly::new(what, [told, pair.begin, end]));
             }
         }
         if anomalies.is_empty() && observed.is_empty() {

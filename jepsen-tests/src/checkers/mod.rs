@@ -27,6 +27,7 @@ pub mod digest;
 pub mod ephemeral;
 pub mod exactly_once;
 pub mod fencing;
+mod known;
 pub mod leadership;
 pub mod linearizable;
 pub mod registry;

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::known::{Greatest, note};
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation};
 
@@ -69,7 +70,7 @@ impl Checker for Sequence {
         for listing in &listings {
             for (number, tag) in listing.nodes {
                 let Some(attempt) = attempts.get_mut(tag) else { continue };
-                attempt.known = Some(attempt.known.map_or(listing.end, |known| known.min(listing.end)));
+                note(&mut attempt.known, listing.end);
                 attempt.number = attempt.number.or(Some(*number));
             }
         }
@@ -157,24 +158,16 @@ fn given_twice(attempts: &BTreeMap<u64, Attempt>) -> Vec<Anomaly> {
 /// A create that began after another was known must have a greater number.
 fn out_of_order(attempts: &BTreeMap<u64, Attempt>) -> Vec<Anomaly> {
     let known = |attempt: &Attempt| Some((attempt.known?, attempt.number?));
-    let mut by_known: Vec<(usize, u64)> = attempts.values().filter_map(known).collect();
-    by_known.sort_unstable();
-    let begun = |attempt: &Attempt| Some((attempt.begin, attempt.known?, attempt.number?));
-    let mut by_begin: Vec<(usize, usize, u64)> = attempts.values().filter_map(begun).collect();
-    by_begin.sort_unstable();
+    let greatest = Greatest::of(attempts.values().filter_map(known));
     let mut anomalies = Vec::new();
-    let mut earlier = by_known.iter().peekable();
-    let mut greatest: Option<(u64, usize)> = None;
-    for (begin, end, number) in &by_begin {
-        while let Some((before, other)) = earlier.next_if(|(before, _)| before < begin) {
-            greatest = greatest.max(Some((*other, *before)));
-        }
-        if let Some((other, before)) = greatest
-            && other > *number
+    for attempt in attempts.values() {
+        let Some((end, number)) = known(attempt) else { continue };
+        if let Some((other, before)) = greatest.before(attempt.begin)
+            && other > number
         {
             anomalies.push(Anomaly::new(
                 format!("number {number} was given after {other} had been acknowledged or listed"),
-                [before, *begin, *end],
+                [before, attempt.begin, end],
             ));
         }
     }

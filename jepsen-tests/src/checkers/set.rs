@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::known::note;
 use super::{Anomaly, Checker, Verdict};
 use crate::history::{History, Kind, Operation};
 
@@ -44,7 +45,7 @@ impl Checker for Set {
             reads.push((pair.begin, end, elements));
             for element in elements {
                 if let Some(attempt) = attempts.get_mut(element) {
-                    attempt.known = Some(attempt.known.map_or(end, |known| known.min(end)));
+                    note(&mut attempt.known, end);
                 }
             }
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::server_code::{self, Programs, Stamp};
-use crate::run::Plan;
+use crate::run::{Plan, RunError, find_nemesis, find_workload};
 use crate::workloads::Door;
 use crate::{nemesis, workloads};
 
@@ -94,8 +94,10 @@ fn rate_of_old() -> u32 {
 /// Says what is in the way: no stamp, programs that are old or change meanwhile, an unreadable file.
 pub fn run(arguments: Arguments) -> Result<bool, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    are_known("workload", &arguments.workload, workloads::all().iter().map(|one| one.name()))?;
-    are_known("nemesis", &arguments.nemesis, nemesis::all().iter().map(|one| one.name()))?;
+    // A name that fits nothing would run nothing, and pass.
+    let workloads = arguments.workload.iter().map(|name| find_workload(name).map(drop));
+    let nemeses = arguments.nemesis.iter().map(|name| find_nemesis(name).map(drop));
+    workloads.chain(nemeses).collect::<Result<(), RunError>>().map_err(|error| error.to_string())?;
     let stamp = server_code::stamp()?;
     let programs = Programs::find()?;
     let progress =
@@ -118,15 +120,6 @@ pub fn run(arguments: Arguments) -> Result<bool, String> {
     })?;
     write_table(&matrix.readme, &read(&matrix.results)?, &matrix.stamp)?;
     Ok(matrix.progress().all_valid)
-}
-
-/// That what is wanted exists: a name that fits nothing would run nothing, and pass.
-fn are_known<'a>(what: &str, wanted: &[String], known: impl Iterator<Item = &'a str>) -> Result<(), String> {
-    let known: Vec<&str> = known.collect();
-    match wanted.iter().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => Err(format!("no {what} {name:?}: there are {}", known.join(", "))),
-        None => Ok(()),
-    }
 }
 
 /// The runs of one call.
